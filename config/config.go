@@ -1,0 +1,477 @@
+// Package config reads Sightline's one configuration file. Config is what users write; unknown keys and bad values are
+// errors that name the line and say what to write instead. Secrets stand in files that the configuration names.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A Config is the whole file. The zero value of every optional section means "off"; Load fills in the defaults.
+type Config struct {
+	Catalog      Catalog           `yaml:"catalog" doc:"Where the software catalog comes from: backstage or files, not both."`
+	Environments map[string]string `yaml:"environments,omitempty" doc:"PromQL matchers that are added to selectors, by environment name."`
+	SLO          SLO               `yaml:"slo,omitempty" doc:"Defaults of objectives."`
+	Sources      Sources           `yaml:"sources,omitempty" doc:"Systems whose work is counted."`
+	Store        Store             `yaml:"store,omitempty" doc:"Embedded Prometheus (path), or an existing Prometheus-compatible API (url)."`
+	Alertmanager Alertmanager      `yaml:"alertmanager,omitempty" doc:"Where alerts go, and what generated receivers need."`
+	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana's address, for links."`
+	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
+	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki. Not supported yet: accepted, and said at start."`
+	Traces       Traces            `yaml:"traces,omitempty" doc:"Trace stores. Not supported yet: accepted, and said at start."`
+	Apply        string            `yaml:"apply,omitempty" doc:"off; continuous is not supported yet." example:"off"`
+}
+
+// Catalog says where the catalog comes from.
+type Catalog struct {
+	Backstage     *Backstage `yaml:"backstage,omitempty" doc:"Backstage's catalog API."`
+	Files         []string   `yaml:"files,omitempty" doc:"catalog-info.yaml files: paths, folders or globs."`
+	PlatformOwner string     `yaml:"platform_owner,omitempty" doc:"Group that owns what has no valid owner." example:"group:default/platform"`
+}
+
+// Backstage is one Backstage backend.
+type Backstage struct {
+	URL       string   `yaml:"url" doc:"Base URL of the backend." example:"http://localhost:7007"`
+	TokenFile string   `yaml:"token_file,omitempty" doc:"File with the bearer token." example:"/run/secrets/backstage"`
+	CAFile    string   `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+	Refresh   Duration `yaml:"refresh,omitempty" doc:"How often the catalog is read." example:"60s"`
+}
+
+// SLO holds defaults of objectives.
+type SLO struct {
+	Library   string            `yaml:"library,omitempty" doc:"Folder with indicator files that extend or replace the built-in ones."`
+	Window    string            `yaml:"window,omitempty" doc:"Default budget window." example:"30d"`
+	Selectors map[string]string `yaml:"selectors,omitempty" doc:"Default selector by profile; $name, $namespace and $kubernetes_id are replaced."`
+}
+
+// Sources lists the systems whose work is counted.
+type Sources struct {
+	Backstage  *BackstageMetrics `yaml:"backstage,omitempty" doc:"Backstage's own metrics."`
+	Scaffolder *Scaffolder       `yaml:"scaffolder,omitempty" doc:"Scaffolder tasks of the same Backstage."`
+	GitLab     []GitLab          `yaml:"gitlab,omitempty" doc:"One entry per GitLab host."`
+}
+
+// BackstageMetrics names Backstage's metrics endpoints.
+type BackstageMetrics struct {
+	MetricsURLs []string `yaml:"metrics_urls" doc:"Metrics endpoints, one per replica; dns+http://name:port/path stands for every address of name."`
+	Poll        Duration `yaml:"poll,omitempty" doc:"How often they are read." example:"30s"`
+}
+
+// Scaffolder follows scaffolder tasks.
+type Scaffolder struct {
+	Poll     Duration `yaml:"poll,omitempty" doc:"How often tasks are read." example:"15s"`
+	Backfill Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
+}
+
+// GitLab is one GitLab host.
+type GitLab struct {
+	URL          string   `yaml:"url" doc:"Base URL, with a relative URL root where there is one." example:"https://gitlab.example.com"`
+	TokenFile    string   `yaml:"token_file,omitempty" doc:"File with a token of scope read_api." example:"/run/secrets/gitlab"`
+	CAFile       string   `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+	Poll         Duration `yaml:"poll,omitempty" doc:"Shortest time between two cycles; a cycle stretches to fit calls_per_hour." example:"30s"`
+	CallsPerHour int      `yaml:"calls_per_hour,omitempty" doc:"Hard budget of API calls." example:"3600"`
+	Backfill     Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
+
+	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Secrets of webhooks. Not supported yet: accepted, and said at start; polling counts every run without them."`
+	Groups             []string `yaml:"groups,omitempty" doc:"Groups whose unclaimed projects are reported. Not supported yet: accepted, and said at start."`
+}
+
+// Store is where metrics live.
+type Store struct {
+	Path      string      `yaml:"path,omitempty" doc:"Folder of the embedded Prometheus and of the journal." example:"./data"`
+	Retention Duration    `yaml:"retention,omitempty" doc:"How long the embedded Prometheus keeps samples; longer than the longest window." example:"40d"`
+	Scrape    []ScrapeJob `yaml:"scrape,omitempty" doc:"Targets that the embedded Prometheus scrapes."`
+	URL       string      `yaml:"url,omitempty" doc:"A Prometheus-compatible API to use instead of the embedded one." example:"http://prometheus:9090"`
+	TokenFile string      `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
+}
+
+// ScrapeJob is a list of static targets.
+type ScrapeJob struct {
+	Job      string   `yaml:"job" doc:"Value of the label job."`
+	Targets  []string `yaml:"targets" doc:"host:port of each target." example:"[localhost:8080]"`
+	Interval Duration `yaml:"interval,omitempty" doc:"Scrape interval." example:"30s"`
+}
+
+// Alertmanager says where alerts go.
+type Alertmanager struct {
+	URL       string    `yaml:"url,omitempty" doc:"Alertmanager that the embedded Prometheus notifies." example:"http://alertmanager:9093"`
+	Receivers Receivers `yaml:"receivers,omitempty" doc:"What generated receivers need."`
+}
+
+// Receivers holds what generated receivers need besides the teams' annotations.
+type Receivers struct {
+	Slack      *Slack `yaml:"slack,omitempty" doc:"Slack."`
+	Email      *Email `yaml:"email,omitempty" doc:"E-mail."`
+	SecretsDir string `yaml:"secrets_dir,omitempty" doc:"Folder on the Alertmanager host that holds the teams' secrets." example:"/etc/alertmanager/secrets"`
+}
+
+// Slack is the platform's Slack app.
+type Slack struct {
+	APIURLFile string `yaml:"api_url_file" doc:"File on the Alertmanager host with the webhook URL." example:"/etc/alertmanager/secrets/slack"`
+}
+
+// Email is the platform's mail server.
+type Email struct {
+	Smarthost string `yaml:"smarthost" doc:"host:port of the mail server." example:"mail:587"`
+	From      string `yaml:"from" doc:"Sender." example:"slo@example.com"`
+}
+
+// Grafana is where dashboards are.
+type Grafana struct {
+	URL       string `yaml:"url,omitempty" doc:"Base URL, used in links." example:"http://grafana:3000"`
+	TokenFile string `yaml:"token_file,omitempty" doc:"Token for applying dashboards. Not supported yet: accepted, and said at start." example:"/run/secrets/grafana"`
+}
+
+// Logs is where job logs will go.
+type Logs struct {
+	URL    string `yaml:"url,omitempty" doc:"Loki's base URL." example:"http://loki:3100"`
+	Tenant string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID."`
+}
+
+// Traces is where traces will go and come from.
+type Traces struct {
+	OTLP  string `yaml:"otlp,omitempty" doc:"OTLP/HTTP endpoint." example:"http://tempo:4318"`
+	Query string `yaml:"query,omitempty" doc:"Tempo's or Jaeger's query API." example:"http://tempo:3200"`
+}
+
+// Server is the HTTP listener.
+type Server struct {
+	Listen        string `yaml:"listen,omitempty" doc:"Address of the listener." example:"127.0.0.1:9469"`
+	URL           string `yaml:"url,omitempty" doc:"Address under which people reach the UI, used in alerts." example:"https://sightline.example.com"`
+	WebConfigFile string `yaml:"web_config_file,omitempty" doc:"exporter-toolkit web configuration (TLS, basic auth)."`
+	Auth          Auth   `yaml:"auth,omitempty" doc:"Who may read."`
+}
+
+// Auth says who may read.
+type Auth struct {
+	Backstage  bool     `yaml:"backstage,omitempty" doc:"Accept Backstage's user tokens."`
+	TokenFiles []string `yaml:"token_files,omitempty" doc:"Files with static tokens, one a line."`
+	AllowOpen  bool     `yaml:"allow_open,omitempty" doc:"Serve without authentication on a listener that is not loopback."`
+}
+
+// A Duration is a time.Duration that also reads days, as in "30d".
+type Duration time.Duration
+
+var durationPart = regexp.MustCompile(`^(\d+)([dw])`)
+
+// ParseDuration reads Go's durations and days and weeks, as in "30d" or "1d12h".
+func ParseDuration(s string) (Duration, error) {
+	rest, total := s, time.Duration(0)
+	for {
+		m := durationPart.FindStringSubmatch(rest)
+		if m == nil {
+			break
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil || n > 36500 {
+			return 0, fmt.Errorf("%q is too long", s)
+		}
+		unit := 24 * time.Hour
+		if m[2] == "w" {
+			unit *= 7
+		}
+		total += time.Duration(n) * unit
+		rest = rest[len(m[0]):]
+	}
+	if rest != "" {
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a duration like \"30s\", \"5m\" or \"30d\"", s)
+		}
+		total += d
+	}
+	if total < 0 || s == "" {
+		return 0, fmt.Errorf("%q is not a duration like \"30s\", \"5m\" or \"30d\"", s)
+	}
+	return Duration(total), nil
+}
+
+// UnmarshalYAML reads the text form.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := ParseDuration(n.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	*d = v
+	return nil
+}
+
+// String gives whole days as "30d" and the rest in Go's form.
+func (d Duration) String() string {
+	if t := time.Duration(d); t > 0 && t%(24*time.Hour) == 0 {
+		return strconv.Itoa(int(t/(24*time.Hour))) + "d"
+	}
+	return time.Duration(d).String()
+}
+
+// An Error is a mistake in the file, with a hint what to do.
+type Error struct {
+	File string
+	Msg  string
+	Hint string
+}
+
+// Error gives the message without the hint.
+func (e *Error) Error() string { return e.File + ": " + e.Msg }
+
+// Load reads and checks a file.
+func Load(path string) (*Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &Error{File: path, Msg: "read configuration: " + errorText(err), Hint: "write one with `sightline explain config > sightline.yaml`"}
+	}
+	return Parse(path, b)
+}
+
+func errorText(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// Parse reads and checks the text of a file; name is used in messages.
+func Parse(name string, b []byte) (*Config, error) {
+	var c Config
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, &Error{name, "the file is empty", "`sightline explain config` prints a commented example"}
+		}
+		return nil, decodeError(name, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, &Error{name, "the file holds more than one YAML document", "keep one document"}
+	}
+	c.setDefaults()
+	if err := c.check(name); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+var unknownField = regexp.MustCompile(`line (\d+): field (\S+) not found in type config\.(\w+)`)
+
+func decodeError(name string, err error) error {
+	if m := unknownField.FindStringSubmatch(err.Error()); m != nil {
+		e := &Error{File: name, Msg: fmt.Sprintf("line %s: unknown key %q", m[1], m[2]), Hint: "`sightline explain config` lists the keys"}
+		if near := nearest(m[2], keysOf(m[3])); near != "" {
+			e.Hint = fmt.Sprintf("did you mean %q?", near)
+		} else if keys := keysOf(m[3]); len(keys) > 0 {
+			e.Hint = "known keys here: " + strings.Join(keys, ", ")
+		}
+		return e
+	}
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	msg = strings.ReplaceAll(strings.TrimPrefix(msg, "unmarshal errors:\n"), "\n", ";")
+	return &Error{name, strings.TrimSpace(msg), "`sightline explain config` prints a commented example"}
+}
+
+func (c *Config) setDefaults() {
+	def := func(d *Duration, v time.Duration) {
+		if *d == 0 {
+			*d = Duration(v)
+		}
+	}
+	if c.Catalog.Backstage != nil {
+		def(&c.Catalog.Backstage.Refresh, time.Minute)
+	}
+	if c.Sources.Backstage != nil {
+		def(&c.Sources.Backstage.Poll, 30*time.Second)
+	}
+	if c.Sources.Scaffolder != nil {
+		def(&c.Sources.Scaffolder.Poll, 15*time.Second)
+		def(&c.Sources.Scaffolder.Backfill, 30*24*time.Hour)
+	}
+	for i := range c.Sources.GitLab {
+		g := &c.Sources.GitLab[i]
+		def(&g.Poll, 30*time.Second)
+		def(&g.Backfill, 30*24*time.Hour)
+		if g.CallsPerHour == 0 {
+			g.CallsPerHour = 3600
+		}
+	}
+	if c.Store.Path == "" {
+		c.Store.Path = "./data"
+	}
+	def(&c.Store.Retention, 40*24*time.Hour)
+	for i := range c.Store.Scrape {
+		def(&c.Store.Scrape[i].Interval, 30*time.Second)
+	}
+	if c.SLO.Window == "" {
+		c.SLO.Window = "30d"
+	}
+	if c.Alertmanager.Receivers.SecretsDir == "" {
+		c.Alertmanager.Receivers.SecretsDir = "/etc/alertmanager/secrets"
+	}
+	if c.Server.Listen == "" {
+		c.Server.Listen = "127.0.0.1:9469"
+	}
+}
+
+func (c *Config) check(name string) error {
+	bad := func(msg, hint string) error { return &Error{name, msg, hint} }
+	checkURL := func(key, s string) error {
+		u, err := url.Parse(s)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return bad(fmt.Sprintf("%s: %q is not an http or https URL", key, s), "write it like https://host:port")
+		}
+		if u.User != nil {
+			return bad(key+": the URL holds credentials", "put the token into a file and name it with token_file")
+		}
+		return nil
+	}
+	switch {
+	case c.Catalog.Backstage == nil && len(c.Catalog.Files) == 0:
+		return bad("catalog: neither backstage nor files is set", "name a Backstage: `catalog: {backstage: {url: http://localhost:7007}}`, or files: `catalog: {files: [\"catalog/**/*.yaml\"]}`")
+	case c.Apply != "" && c.Apply != "off" && c.Apply != "continuous":
+		return bad(fmt.Sprintf("apply: %q is not off or continuous", c.Apply), "write apply: off")
+	case c.Catalog.Backstage != nil && len(c.Catalog.Files) > 0:
+		return bad("catalog: backstage and files are both set", "keep one of them")
+	case c.Sources.Scaffolder != nil && c.Catalog.Backstage == nil:
+		return bad("sources.scaffolder: there is no catalog.backstage to ask", "set catalog.backstage, or remove sources.scaffolder")
+	case c.Server.Auth.Backstage && c.Catalog.Backstage == nil:
+		return bad("server.auth.backstage: there is no catalog.backstage to trust", "set catalog.backstage, or use token_files")
+	}
+	type namedURL struct{ key, url string }
+	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}}
+	if b := c.Catalog.Backstage; b != nil {
+		if b.URL == "" {
+			return bad("catalog.backstage: url is missing", "write it like http://localhost:7007")
+		}
+		urls = append(urls, namedURL{"catalog.backstage.url", b.URL})
+	}
+	seen := map[string]bool{}
+	for i, g := range c.Sources.GitLab {
+		key := fmt.Sprintf("sources.gitlab[%d]", i)
+		if g.URL == "" {
+			return bad(key+": url is missing", "write it like https://gitlab.example.com")
+		}
+		if g.CallsPerHour < 1 {
+			return bad(key+": calls_per_hour must be at least 1", "the default is 3600")
+		}
+		urls = append(urls, namedURL{key + ".url", g.URL})
+		if u, err := url.Parse(g.URL); err == nil {
+			if seen[u.Host] {
+				return bad(key+": the host "+u.Host+" is listed twice", "keep one entry per host")
+			}
+			seen[u.Host] = true
+		}
+	}
+	if m := c.Sources.Backstage; m != nil {
+		if len(m.MetricsURLs) == 0 {
+			return bad("sources.backstage: metrics_urls is empty", "list Backstage's metrics endpoints, as in [http://localhost:9464/metrics]")
+		}
+		for _, u := range m.MetricsURLs {
+			urls = append(urls, namedURL{"sources.backstage.metrics_urls", strings.TrimPrefix(u, "dns+")})
+		}
+	}
+	for _, u := range urls {
+		if u.url == "" {
+			continue
+		}
+		if err := checkURL(u.key, u.url); err != nil {
+			return err
+		}
+	}
+	jobs := map[string]bool{}
+	for i, j := range c.Store.Scrape {
+		if j.Job == "" || len(j.Targets) == 0 {
+			return bad(fmt.Sprintf("store.scrape[%d]: job and targets are needed", i), "write {job: shop, targets: [localhost:8080]}")
+		}
+		if jobs[j.Job] {
+			return bad(fmt.Sprintf("store.scrape[%d]: the job %q is listed twice", i, j.Job), "put all targets of a job into one entry")
+		}
+		jobs[j.Job] = true
+		for _, t := range j.Targets {
+			if _, _, err := net.SplitHostPort(t); err != nil {
+				return bad(fmt.Sprintf("store.scrape[%d]: %q is not host:port", i, t), "write it like localhost:8080, without a scheme")
+			}
+		}
+	}
+	if c.Store.URL != "" && len(c.Store.Scrape) > 0 {
+		return bad("store: scrape needs the embedded Prometheus, but url is set", "let the Prometheus at store.url scrape these targets")
+	}
+	if _, _, err := net.SplitHostPort(c.Server.Listen); err != nil {
+		return bad(fmt.Sprintf("server.listen: %q is not host:port", c.Server.Listen), "write it like 127.0.0.1:9469 or :9469")
+	}
+	return nil
+}
+
+// nearest finds the candidate with the smallest edit distance, at most a third of its length.
+func nearest(s string, candidates []string) string {
+	best, bestD := "", 1<<30
+	for _, c := range candidates {
+		if d := editDistance(s, c); d < bestD && d <= max(1, len(c)/3) {
+			best, bestD = c, d
+		}
+	}
+	return best
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := prev
+			if a[i] != b[j] {
+				cost++
+			}
+			prev = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func keysOf(typeName string) []string {
+	var keys []string
+	walk(func(name string, fields []field) {
+		if name == typeName {
+			for _, f := range fields {
+				keys = append(keys, f.key)
+			}
+		}
+	})
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// NotSupportedYet lists the keys that are set and accepted but have no effect in this version, one sentence each.
+func (c *Config) NotSupportedYet() []string {
+	var out []string
+	say := func(set bool, key, instead string) {
+		if set {
+			out = append(out, key+" has no effect yet: "+instead)
+		}
+	}
+	say(c.Logs != Logs{}, "logs", "no logs are sent to Loki")
+	say(c.Traces != Traces{}, "traces", "no traces are sent")
+	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
+	say(c.Grafana.TokenFile != "", "grafana.token_file", "dashboards are delivered as files")
+	for i, g := range c.Sources.GitLab {
+		key := fmt.Sprintf("sources.gitlab[%d].", i)
+		say(len(g.WebhookSecretFiles) > 0, key+"webhook_secret_files", "pipelines are found by polling")
+		say(len(g.Groups) > 0, key+"groups", "only projects that the catalog names are read")
+	}
+	return out
+}

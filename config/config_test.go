@@ -1,0 +1,133 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const valid = `
+catalog:
+  backstage: {url: "http://localhost:7007", token_file: /run/secrets/backstage, refresh: 60s}
+  platform_owner: group:default/platform
+environments: {production: 'cluster="prod"'}
+sources:
+  backstage: {metrics_urls: [http://localhost:9464/metrics]}
+  scaffolder: {}
+  gitlab:
+    - {url: https://gitlab.example.com, token_file: /run/secrets/gitlab, webhook_secret_files: [/run/secrets/hook], groups: [], poll: 30s, calls_per_hour: 3600, backfill: 30d}
+store: {path: ./data, retention: 40d, scrape: [{job: shop, targets: [localhost:8080]}]}
+alertmanager: {url: http://alertmanager:9093, receivers: {slack: {api_url_file: /etc/alertmanager/secrets/slack}, email: {smarthost: mail:587, from: slo@example.com}}}
+logs: {url: http://loki:3100, tenant: ""}
+traces: {otlp: http://tempo:4318, query: http://tempo:3200}
+grafana: {url: http://grafana:3000, token_file: /run/secrets/grafana}
+apply: off                                                      # or continuous
+server: {listen: 127.0.0.1:9469, auth: {backstage: true, token_files: []}}
+`
+
+func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
+	c, err := Parse("sightline.yaml", []byte(valid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{c.Sources.GitLab[0].Backfill, c.Sources.Scaffolder.Poll, c.Store.Scrape[0].Interval, c.SLO.Window}
+	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
+	if d := cmp.Diff([]string{
+		"logs has no effect yet: no logs are sent to Loki",
+		"traces has no effect yet: no traces are sent",
+		"grafana.token_file has no effect yet: dashboards are delivered as files",
+		"sources.gitlab[0].webhook_secret_files has no effect yet: pipelines are found by polling",
+	}, c.NotSupportedYet()); d != "" {
+		t.Errorf("not supported yet (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("values (-want +got):\n%s", d)
+	}
+}
+
+func TestParseRefusesMistakesWithAHint(t *testing.T) {
+	tests := []struct{ name, old, new, msg, hint string }{
+		{"a misspelt key", "platform_owner:", "platform_ownr:", `line 4: unknown key "platform_ownr"`, `did you mean "platform_owner"?`},
+		{"a bad duration", "refresh: 60s", "refresh: soon", `"soon" is not a duration`, "explain config"},
+		{"a URL with credentials", "https://gitlab.example.com", "https://me:pw@gitlab.example.com", "holds credentials", "token_file"},
+		{"a URL without scheme", "http://grafana:3000", "grafana", "not an http or https URL", "https://host:port"},
+		{"files beside backstage", "platform_owner: group", "files: [a]\n  platform_owner: group", "both set", "keep one"},
+		{"scraping by somebody else's Prometheus", "store: {path: ./data,", "store: {url: http://p:9090,", "scrape needs the embedded", "let the Prometheus"},
+		{"a target with a scheme", "localhost:8080]", "http://localhost:8080]", "not host:port", "without a scheme"},
+		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
+		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(valid, tt.old, tt.new, 1)
+			if text == valid {
+				t.Fatal("the test changes nothing")
+			}
+			_, err := Parse("sightline.yaml", []byte(text))
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("got error %v, want a *config.Error", err)
+			}
+			if !strings.Contains(e.Error(), tt.msg) || !strings.Contains(e.Hint, tt.hint) {
+				t.Errorf("got %q with hint %q, want %q with %q", e.Error(), e.Hint, tt.msg, tt.hint)
+			}
+		})
+	}
+}
+
+func TestExampleParsesAndNamesEveryKey(t *testing.T) {
+	example := Example()
+	walk(func(name string, fields []field) {
+		for _, f := range fields {
+			if f.doc == "" {
+				t.Errorf("%s.%s has no doc", name, f.key)
+			}
+			if !strings.Contains(example, f.key+":") {
+				t.Errorf("the example lacks %s", f.key)
+			}
+		}
+	})
+	// The example shows alternatives side by side; with those of one side removed it must load.
+	one := strings.Replace(example, "  files: []\n", "", 1)
+	one = strings.Replace(one, "  url: http://prometheus:9090\n", "", 1)
+	one = strings.Replace(one, `metrics_urls: []`, `metrics_urls: [http://localhost:9464/metrics]`, 1)
+	one = strings.Replace(one, `job: ""`, `job: shop`, 1)
+	if _, err := Parse("example.yaml", []byte(one)); err != nil {
+		t.Errorf("the example does not load: %v\n%s", err, one)
+	}
+}
+
+func TestPublishedSchemaIsUpToDate(t *testing.T) {
+	want, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "../docs/config.schema.json"
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("run `make docs` (-want +got):\n%s", d)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Add([]byte("catalog: {files: [a]}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse("f", b)
+		if (c == nil) == (err == nil) {
+			t.Errorf("got config %v and error %v", c, err)
+		}
+	})
+}
