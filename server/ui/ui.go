@@ -1,0 +1,283 @@
+// Package ui is the web UI: server-rendered pages on the read model of server/api. It needs no JavaScript and fetches
+// nothing from anywhere else.
+package ui
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/server/api"
+)
+
+//go:embed templates/*.html static/*
+var files embed.FS
+
+// Options are what the pages need besides the read model.
+type Options struct {
+	// Check tells whether a token is good; nil means that there is no authentication, and then no login page.
+	Check func(ctx context.Context, token string) error
+	// Cookie is the name of the cookie that carries the token.
+	Cookie string
+}
+
+type handler struct {
+	reader *api.Reader
+	opts   Options
+	pages  *template.Template
+}
+
+const perPage = 50
+
+// New makes the handler of the pages and of /static/.
+func New(r *api.Reader, o Options) http.Handler {
+	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{"percent": percent, "figure": figure, "minutes": minutes, "ago": ago,
+		"path": path, "bar": bar, "plot": plot, "time": clock}).ParseFS(files, "templates/*.html"))}
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/", http.FileServerFS(files))
+	mux.HandleFunc("GET /{$}", h.platform)
+	mux.HandleFunc("GET /owners/{kind}/{namespace}/{name}", h.owner)
+	mux.HandleFunc("GET /entities/{kind}/{namespace}/{name}", h.entity)
+	mux.HandleFunc("GET /problems", h.problems)
+	if o.Check != nil {
+		mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+			h.render(w, r, http.StatusOK, "login", "Sign in", map[string]any{"To": local(r.URL.Query().Get("to"))})
+		})
+		mux.HandleFunc("POST /login", h.login)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		h.fail(w, r, api.Error{Title: "Not found", Status: http.StatusNotFound, Detail: "there is no page " + r.URL.Path})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		head.Set("X-Content-Type-Options", "nosniff")
+		head.Set("Referrer-Policy", "same-origin")
+		mux.ServeHTTP(w, r)
+	})
+}
+
+type view struct {
+	Title, Version   string
+	Simulated, Login bool
+	Now              time.Time
+	StoreErr         error
+	Data             any
+}
+
+func (h *handler) render(w http.ResponseWriter, r *http.Request, status int, page, title string, data any) {
+	st := h.reader.State()
+	v := view{Title: title, Version: st.Version(), Simulated: st.Simulated(), Login: h.opts.Check != nil, Data: data}
+	if page != "login" { // nothing of the platform is shown to who is not signed in
+		s := h.reader.Snapshot(r.Context())
+		v.Now, v.StoreErr = s.Time, s.StoreErr
+	}
+	var b bytes.Buffer
+	if err := h.pages.ExecuteTemplate(&b, page, v); err != nil {
+		http.Error(w, "render page: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+}
+
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, e api.Error) {
+	h.render(w, r, e.Status, "failure", e.Title, e)
+}
+
+type pager struct {
+	First, Last, Total int
+	Previous, Next     string
+}
+
+func paginate[T any](r *http.Request, all []T) ([]T, pager) {
+	n, _ := strconv.Atoi(r.URL.Query().Get("page"))
+	n = min(max(n, 1), (len(all)+perPage-1)/perPage+1)
+	start := min((n-1)*perPage, len(all))
+	end := min(start+perPage, len(all))
+	link := func(n int) string {
+		q := r.URL.Query()
+		q.Set("page", strconv.Itoa(n))
+		return "?" + q.Encode()
+	}
+	p := pager{First: min(start+1, len(all)), Last: end, Total: len(all)}
+	if n > 1 {
+		p.Previous = link(n - 1)
+	}
+	if end < len(all) {
+		p.Next = link(n + 1)
+	}
+	return all[start:end], p
+}
+
+func (h *handler) platform(w http.ResponseWriter, r *http.Request) {
+	s := h.reader.Snapshot(r.Context())
+	query := r.URL.Query().Get("q")
+	owners, pages := paginate(r, s.FindOwners(query))
+	firing, counts := []api.FiringAlert{}, map[api.Status]int{}
+	for _, a := range s.Alerts() {
+		if a.State == "firing" {
+			firing = append(firing, a)
+		}
+	}
+	for _, o := range s.SLOs() {
+		counts[o.Status]++
+	}
+	unowned := s.Unowned()
+	h.render(w, r, http.StatusOK, "platform", "Platform", map[string]any{"Query": query, "Owners": owners, "Pages": pages, "Firing": firing[:min(20, len(firing))],
+		"FiringCount": len(firing), "SLOs": len(s.SLOs()), "Breaching": counts[api.StatusBreaching], "NoData": counts[api.StatusNoData],
+		"Unowned": unowned[:min(20, len(unowned))], "UnownedCount": len(unowned), "Problems": len(s.Issues(catalog.Ref{}, "")), "Sources": h.reader.State().Sources(), "OwnerCount": len(s.Owners())})
+}
+
+func (h *handler) owner(w http.ResponseWriter, r *http.Request) {
+	s, ref := h.reader.Snapshot(r.Context()), api.PathRef(r)
+	o, ok := s.Owner(ref)
+	if !ok {
+		h.fail(w, r, s.NotFound("owner", ref))
+		return
+	}
+	slos, pages := paginate(r, s.OwnerSLOs(ref))
+	err := s.AddSeries(r.Context(), slos, time.Time{}, time.Time{}, 60)
+	h.render(w, r, http.StatusOK, "owner", o.Title, map[string]any{"Owner": o, "SLOs": slos, "Pages": pages, "ChartErr": err})
+}
+
+func (h *handler) entity(w http.ResponseWriter, r *http.Request) {
+	s, ref := h.reader.Snapshot(r.Context()), api.PathRef(r)
+	e, ok := s.Entity(ref)
+	if !ok {
+		h.fail(w, r, s.NotFound("entity", ref))
+		return
+	}
+	slos := s.EntitySLOs(ref)
+	err := s.AddSeries(r.Context(), slos, time.Time{}, time.Time{}, api.MaxPoints)
+	h.render(w, r, http.StatusOK, "entity", e.Title, map[string]any{"Entity": e, "SLOs": slos, "ChartErr": err})
+}
+
+func (h *handler) problems(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	owner, _ := catalog.ParseRef(q.Get("owner"), "group")
+	list, pages := paginate(r, h.reader.Snapshot(r.Context()).Issues(owner, q.Get("severity")))
+	h.render(w, r, http.StatusOK, "problems", "Problems", map[string]any{"List": list, "Pages": pages, "Owner": owner, "Severity": q.Get("severity")})
+}
+
+func (h *handler) login(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	token, to := strings.TrimSpace(r.PostFormValue("token")), local(r.PostFormValue("to"))
+	if err := h.opts.Check(r.Context(), token); err != nil {
+		h.render(w, r, http.StatusUnauthorized, "login", "Sign in", map[string]any{"To": to, "Error": err.Error()})
+		return
+	}
+	http.SetCookie(w, &http.Cookie{Name: h.opts.Cookie, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// local gives a path on this server; anything that could lead elsewhere becomes "/".
+func local(to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n") {
+		return "/"
+	}
+	return to
+}
+
+func path(what string, r catalog.Ref) string {
+	return "/" + what + "/" + url.PathEscape(r.Kind) + "/" + url.PathEscape(r.Namespace) + "/" + url.PathEscape(r.Name)
+}
+
+func percent(n api.Number) string {
+	if n == nil {
+		return "no data"
+	}
+	return strconv.FormatFloat(*n*100, 'f', 1, 64) + " %"
+}
+
+func figure(n api.Number) string {
+	if n == nil {
+		return "–"
+	}
+	return strconv.FormatFloat(*n, 'f', 2, 64)
+}
+
+func minutes(n api.Number) string {
+	if n == nil {
+		return "–"
+	}
+	return strconv.FormatFloat(*n, 'f', 1, 64) + " min"
+}
+
+func clock(t *time.Time) string {
+	if t == nil {
+		return "–"
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return max(now.Sub(t), 0).Round(time.Second).String() + " ago"
+}
+
+// bar draws the share of a budget that is left.
+func bar(n api.Number) template.HTML {
+	if n == nil {
+		return ""
+	}
+	class := "ok"
+	if *n < 0 {
+		class = "bad"
+	} else if *n < 0.25 {
+		class = "low"
+	}
+	return template.HTML(fmt.Sprintf(`<svg class="bar %s" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="8"/><rect class="fill" width="%.1f" height="8"/></svg>`, class, min(max(*n, 0), 1)*100))
+}
+
+// plot draws the budget that was left over time, with axes when it is large. Only numbers go into it.
+func plot(points []api.Point, large bool) template.HTML {
+	var xs, ys []float64
+	low, high := 0.0, 1.0
+	for _, p := range points {
+		if p.Value != nil {
+			xs, ys = append(xs, float64(p.Time.Unix())), append(ys, *p.Value)
+			low, high = min(low, *p.Value), max(high, *p.Value)
+		}
+	}
+	if len(xs) < 2 {
+		return ""
+	}
+	w, h, left, bottom, class := 120.0, 28.0, 2.0, 2.0, "spark"
+	if large {
+		w, h, left, bottom, class = 720, 220, 56, 28, "plot"
+	}
+	x := func(v float64) float64 { return left + (v-xs[0])/(xs[len(xs)-1]-xs[0])*(w-left-6) }
+	y := func(v float64) float64 { return 6 + (high-v)/(high-low)*(h-bottom-8) }
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg class="%s" viewBox="0 0 %g %g" role="img"><title>Error budget remaining: %.1f %% at the end, lowest %.1f %%</title>`, class, w, h, ys[len(ys)-1]*100, slices.Min(ys)*100)
+	if large {
+		for i := range 5 {
+			v := low + (high-low)*float64(i)/4
+			fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%.0f %%</text>`, left, w-6, y(v), y(v), left-6, y(v)+4, v*100)
+			t := time.Unix(int64(xs[0]+(xs[len(xs)-1]-xs[0])*float64(i)/4), 0).UTC()
+			anchor := [...]string{"start", "middle", "middle", "middle", "end"}[i]
+			fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="%s">%s</text>`, x(float64(t.Unix())), h-8, anchor, t.Format("Jan 2"))
+		}
+	}
+	fmt.Fprintf(&b, `<line class="zero" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><polyline points="`, left, w-6, y(0), y(0))
+	for i := range xs {
+		fmt.Fprintf(&b, "%.1f,%.1f ", x(xs[i]), y(ys[i]))
+	}
+	b.WriteString(`"/></svg>`)
+	return template.HTML(b.String())
+}
