@@ -1,0 +1,134 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/engine"
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/server/api"
+)
+
+type fakeState struct {
+	graph      *catalog.Graph
+	objectives []api.Objective
+	querier    engine.Querier
+}
+
+func (f fakeState) Graph() *catalog.Graph                       { return f.graph }
+func (f fakeState) Objectives() []api.Objective                 { return f.objectives }
+func (f fakeState) Problems() []catalog.Problem                 { return nil }
+func (f fakeState) Querier() engine.Querier                     { return f.querier }
+func (f fakeState) Alerts(context.Context) ([]api.Alert, error) { return nil, nil }
+func (f fakeState) Runs(catalog.Ref, int) []exporter.Run        { return nil }
+func (f fakeState) Sources() []api.SourceStatus {
+	return []api.SourceStatus{{Name: "gitlab", Host: "gitlab.example.com"}}
+}
+func (f fakeState) Simulated() bool { return true }
+func (f fakeState) Version() string { return "test" }
+
+type fakeStore struct{ value float64 }
+
+func (s fakeStore) Query(_ context.Context, expr string, at time.Time) ([]engine.Sample, error) {
+	v := s.value
+	if strings.Contains(expr, "ratio_rate") {
+		v = 0.002
+	}
+	return []engine.Sample{{Labels: map[string]string{"sloth_id": "id"}, Value: v, Time: at}}, nil
+}
+
+func (s fakeStore) QueryRange(_ context.Context, _ string, from, to time.Time, step time.Duration) ([]engine.Series, error) {
+	one := engine.Series{Labels: map[string]string{"sloth_id": "id"}}
+	for t := from; !t.After(to); t = t.Add(step) {
+		one.Points = append(one.Points, engine.Point{Time: t, Value: 1 - (1-s.value)*float64(t.Sub(from))/float64(to.Sub(from))})
+	}
+	return []engine.Series{one}, nil
+}
+
+func platform(value float64) fakeState {
+	team, shop := catalog.NewRef("group", "", "payments"), catalog.NewRef("component", "", "checkout")
+	g, _ := catalog.NewGraph([]*catalog.Entity{{Ref: team, Name: "payments", Title: `<script>alert(1)</script>`}, {Ref: shop, Name: "checkout", Owner: team}}, catalog.Ref{})
+	return fakeState{g, []api.Objective{{ID: "id", Entity: shop, Owner: team, Indicator: "availability", Target: "99.9", Window: "30d", Length: 720 * time.Hour}}, fakeStore{value}}
+}
+
+var now = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+
+func reader(s api.State) *api.Reader { return api.NewReader(s, func() time.Time { return now }) }
+
+func get(h http.Handler, path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w
+}
+
+func TestEveryPageAnswersWithAndWithoutData(t *testing.T) {
+	empty, _ := catalog.NewGraph(nil, catalog.Ref{})
+	for name, c := range map[string]struct {
+		state api.State
+		want  map[string]int
+	}{
+		"a platform": {platform(0.4), map[string]int{"/": 200, "/owners/group/default/payments": 200, "/entities/component/default/checkout": 200, "/problems": 200, "/static/style.css": 200, "/nothing": 404}},
+		"nothing":    {fakeState{graph: empty}, map[string]int{"/": 200, "/owners/group/default/payments": 404, "/entities/component/default/checkout": 404, "/problems": 200, "/?page=-3&q=%00": 200}},
+	} {
+		h := New(reader(c.state), Options{})
+		for path, want := range c.want {
+			w := get(h, path)
+			if w.Code != want || w.Header().Get("Content-Security-Policy") == "" {
+				t.Errorf("%s: %s: status %d, want %d: %s", name, path, w.Code, want, w.Body)
+			}
+			if strings.Contains(w.Body.String(), "<script") {
+				t.Errorf("%s: %s: a hostile title is not escaped", name, path)
+			}
+			if dir := os.Getenv("SIGHTLINE_PREVIEW"); dir != "" { // for looking at pages
+				os.WriteFile(filepath.Join(dir, name+strings.ReplaceAll(path, "/", "_")+".html"), w.Body.Bytes(), 0o644)
+			}
+		}
+	}
+}
+
+func TestLoginSetsTheCookieOnlyForAGoodTokenAndStaysOnThisServer(t *testing.T) {
+	h := New(reader(platform(1)), Options{Cookie: "c", Check: func(_ context.Context, token string) error {
+		if token != "good" {
+			return errors.New("refused")
+		}
+		return nil
+	}})
+	for token, want := range map[string]int{"good": 303, "bad": 401} {
+		r := httptest.NewRequest("POST", "/login", strings.NewReader("token="+token+"&to=//evil.example"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want || (w.Header().Get("Set-Cookie") != "") != (want == 303) || want == 303 && w.Header().Get("Location") != "/" {
+			t.Errorf("token %s: %d %v", token, w.Code, w.Header())
+		}
+	}
+}
+
+func TestTheAPIGivesFiguresAndNullForWhatDoesNotExist(t *testing.T) {
+	for value, want := range map[float64]string{0.4: `"budget_remaining": 0.4`, -1.5: `"status": "breaching"`, math.NaN(): `"budget_remaining": null`} {
+		h := api.New(reader(platform(value)))
+		for _, path := range []string{"/api/v1/owners", "/api/v1/owners/group/default/payments", "/api/v1/entities/component/default/checkout", "/api/v1/problems", "/api/v1/openapi.json", "/api/v1/entities/component/default/checkout/slos"} {
+			w := get(h, path)
+			if w.Code != 200 || !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+			if strings.HasSuffix(path, "/slos") && !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%v: no %s in %s", value, want, w.Body)
+			}
+		}
+	}
+	w := get(api.New(reader(platform(1))), "/api/v1/entities/component/default/chekout")
+	if w.Code != 404 || !strings.Contains(w.Body.String(), "component:default/checkout?") {
+		t.Errorf("no hint: %d %s", w.Code, w.Body)
+	}
+}
