@@ -40,7 +40,7 @@ const perPage = 50
 
 // New makes the handler of the pages and of /static/.
 func New(r *api.Reader, o Options) http.Handler {
-	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{"percent": percent, "figure": figure, "minutes": minutes, "ago": ago,
+	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
 		"path": path, "bar": bar, "plot": plot, "time": clock}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
@@ -200,6 +200,14 @@ func percent(n api.Number) string {
 		return "no data"
 	}
 	return strconv.FormatFloat(*n*100, 'f', 1, 64) + " %"
+}
+
+// sli has digits enough to tell a target of three nines from what misses it.
+func sli(n api.Number) string {
+	if n == nil {
+		return "no data"
+	}
+	return strconv.FormatFloat(*n*100, 'f', 4, 64) + " %"
 }
 
 func figure(n api.Number) string {
