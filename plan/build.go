@@ -1,0 +1,182 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sightline-dev/sightline/alerts"
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/dashboards"
+	"github.com/sightline-dev/sightline/slo"
+)
+
+// Input is what the compilers made.
+type Input struct {
+	Graph      *catalog.Graph
+	Objectives []slo.Objective
+	// Groups compiles one objective to its rule groups; it chooses between the exact rules and sloth's.
+	Groups   func(*slo.Objective) ([]slo.RuleGroup, error)
+	Alerts   *alerts.Config // nil leaves out alertmanager.yml
+	Boards   []dashboards.Board
+	Problems []catalog.Problem
+}
+
+// Build makes the plan. An objective whose rules cannot be made is a Problem; two artifacts of one path are an error.
+func Build(in Input) (*Plan, error) {
+	p := &Plan{Problems: slices.Clone(in.Problems)}
+	objectives := slices.Clone(in.Objectives)
+	slices.SortStableFunc(objectives, func(a, b slo.Objective) int {
+		if c := a.Entity.Compare(b.Entity); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Indicator, b.Indicator)
+	})
+	for i := 0; i < len(objectives); {
+		entity, owner := objectives[i].Entity, objectives[i].Owner
+		var groups []slo.RuleGroup
+		for ; i < len(objectives) && objectives[i].Entity == entity; i++ {
+			made, err := in.Groups(&objectives[i])
+			if err != nil {
+				p.Problems = append(p.Problems, catalog.Problem{Severity: catalog.SeverityError, Entity: entity, Owner: owner, Rule: "objective-rules",
+					Message: "the rules of " + objectives[i].ID() + " cannot be made: " + err.Error()})
+				continue
+			}
+			groups = append(groups, made...)
+		}
+		if len(groups) > 0 {
+			if err := p.rules(owner, entity.Kind+"."+entity.Namespace+"."+entity.Name, groups); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := p.rules(in.Graph.PlatformOwner(), "sightline.default.watchdog", []slo.RuleGroup{alerts.WatchdogRules()}); err != nil {
+		return nil, err
+	}
+	if in.Alerts != nil {
+		p.Artifacts = append(p.Artifacts, Artifact{KindAlertmanager, "alertmanager/alertmanager.yml", in.Graph.PlatformOwner(), in.Alerts.YAML()})
+	}
+	for _, b := range in.Boards {
+		parts := strings.Split(b.Path, "/")
+		for i := range parts {
+			parts[i] = safe(parts[i])
+		}
+		path := strings.Join(parts, "/")
+		if !strings.HasPrefix(path, "dashboards/") {
+			path = "dashboards/" + path
+		}
+		p.Artifacts = append(p.Artifacts, Artifact{KindDashboard, path, b.Owner, b.JSON})
+	}
+	slices.SortStableFunc(p.Problems, catalog.Problem.Compare)
+	p.Problems = slices.Compact(p.Problems)
+	problems, err := problemsJSON(p.Problems)
+	if err != nil {
+		return nil, fmt.Errorf("write problems.json: %w", err)
+	}
+	p.Artifacts = append(p.Artifacts, Artifact{Kind: KindProblems, Path: "problems.json", Body: problems})
+	slices.SortFunc(p.Artifacts, func(a, b Artifact) int { return strings.Compare(a.Path, b.Path) })
+	for i := range p.Artifacts[1:] {
+		if p.Artifacts[i].Path == p.Artifacts[i+1].Path {
+			return nil, fmt.Errorf("two artifacts have the path %s", p.Artifacts[i].Path)
+		}
+	}
+	return p, nil
+}
+
+func (p *Plan) rules(owner catalog.Ref, name string, groups []slo.RuleGroup) error {
+	body, err := rulesYAML(groups)
+	if err != nil {
+		return fmt.Errorf("write the rules of %s: %w", name, err)
+	}
+	dir := "default/unowned"
+	if !owner.IsZero() {
+		dir = safe(owner.Namespace) + "/" + safe(owner.Name)
+		if owner.Kind == "user" { // a group may have the same name
+			dir = safe(owner.Namespace) + "/" + safe("user-"+owner.Name)
+		}
+	}
+	p.Artifacts = append(p.Artifacts, Artifact{KindRules, "rules/" + dir + "/" + safe(name) + ".yaml", owner, body})
+	return nil
+}
+
+// safe makes one path part of a name. Legal entity names stay as they are.
+func safe(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@+", r) {
+			return r
+		}
+		return '_'
+	}, s)
+	if strings.Trim(s, ".") == "" {
+		s = "_" + strings.ReplaceAll(s, ".", "_")
+	}
+	return s[:min(len(s), 200)]
+}
+
+// problemsJSON writes the list as DESIGN's contract has it: every key always present.
+func problemsJSON(problems []catalog.Problem) ([]byte, error) {
+	type line struct {
+		Severity   catalog.Severity `json:"severity"`
+		Entity     catalog.Ref      `json:"entity"`
+		Owner      catalog.Ref      `json:"owner"`
+		Annotation string           `json:"annotation"`
+		File       string           `json:"file"`
+		Line       int              `json:"line"`
+		Column     int              `json:"column"`
+		Message    string           `json:"message"`
+		Hint       string           `json:"hint"`
+		Rule       string           `json:"rule"`
+	}
+	list := make([]line, 0, len(problems))
+	for _, p := range problems {
+		list = append(list, line(p))
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(list)
+	return b.Bytes(), err
+}
+
+type yamlGroup struct {
+	Name     string     `yaml:"name"`
+	Interval string     `yaml:"interval,omitempty"`
+	Rules    []yamlRule `yaml:"rules"`
+}
+
+type yamlRule struct {
+	Record      string            `yaml:"record,omitempty"`
+	Alert       string            `yaml:"alert,omitempty"`
+	Expr        string            `yaml:"expr"`
+	For         string            `yaml:"for,omitempty"`
+	Labels      map[string]string `yaml:"labels,omitempty"`
+	Annotations map[string]string `yaml:"annotations,omitempty"`
+}
+
+// rulesYAML writes a rule file of one document. The library sorts the keys of maps.
+func rulesYAML(groups []slo.RuleGroup) ([]byte, error) {
+	doc := struct {
+		Groups []yamlGroup `yaml:"groups"`
+	}{}
+	seconds := func(d time.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	}
+	for _, g := range groups {
+		out := yamlGroup{Name: g.Name, Interval: seconds(g.Interval)}
+		for _, r := range g.Rules {
+			out.Rules = append(out.Rules, yamlRule{r.Record, r.Alert, r.Expr, seconds(r.For), r.Labels, r.Annotations})
+		}
+		doc.Groups = append(doc.Groups, out)
+	}
+	body, err := yaml.Marshal(doc)
+	return append([]byte("# Generated by Sightline; changes are overwritten.\n"), body...), err
+}
