@@ -1,0 +1,954 @@
+// Package journal keeps what has been counted. A batch of runs changes the counters and stores the source's cursor in
+// one transaction, so that after a crash at any instant, and with duplicates and reordering, every run has been counted
+// exactly once, and a restart goes on with the same totals.
+//
+// History, the runs that a first start finds, is tallied apart and stays hidden until its cursor receives news or the
+// whole source has been read (Settle). Then it becomes the starting value of series that nobody has seen yet. A series
+// that is already exposed never takes history in: that would look like an increase.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/exporter"
+)
+
+// Options are the settings of a Journal; the zero value is usable.
+type Options struct {
+	Logger        *slog.Logger     // default: discard
+	Now           func() time.Time // default: time.Now
+	NameCap       int              // names of pipelines per entity, and of tasks per pipeline, before "other"; default 200
+	RunsPerEntity int              // recent runs kept per entity; default 50
+}
+
+// A Journal is an exporter.Sink, exporter.Settler and exporter.TallySource in one file. Safe for concurrent use; only one process may
+// have the file open.
+type Journal struct {
+	db       *bolt.DB
+	o        Options
+	requests chan *request
+	quit     chan struct{}
+	done     chan struct{}
+	closing  sync.Once
+	closeErr error
+
+	fail func(stage string) error // tests: an error at a stage stops the transaction there
+
+	mu      sync.RWMutex
+	state   state
+	cursors map[string]string
+}
+
+// state is what stands in memory of what the file holds.
+type state struct {
+	tallies map[exporter.TallyKey]*exporter.Tally
+	history map[historyKey]*exporter.Tally
+	active  map[string]exporter.Run
+	names   map[nameScope]map[string]bool
+	capped  map[string]uint64
+	recent  map[string]int // runs kept, by entity
+}
+
+type historyKey struct {
+	cursor, source, host string
+	key                  exporter.TallyKey
+}
+
+type nameScope struct {
+	level                            exporter.Level
+	source, entity, system, pipeline string
+}
+
+type request struct {
+	batch exporter.Batch
+	do    func(*change) error // instead of a batch
+	err   chan error
+}
+
+var (
+	bucketMeta    = []byte("meta")
+	bucketCursors = []byte("cursors")
+	bucketCounted = []byte("counted") // run id, 0, finish → finished and recorded, unix seconds
+	bucketTallies = []byte("tallies")
+	bucketHistory = []byte("history")
+	bucketActive  = []byte("active")
+	bucketRecent  = []byte("recent") // entity, 0, inverted time, id → run
+	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent}
+)
+
+const format = "1"
+
+var errCorrupt = errors.New("journal is damaged")
+
+type lockedError struct{ path string }
+
+func (e *lockedError) Error() string { return "journal " + e.path + " is in use by another process" }
+
+// Hint says what to do about it.
+func (e *lockedError) Hint() string {
+	return "only one sightline may write a journal: stop the other process, or give this one a store.path of its own"
+}
+
+// Open opens or makes the journal at path. A damaged file is renamed to path.corrupt-<n>, which is logged, and a fresh one is
+// begun. When another process has the file open, the error has a Hint method.
+func Open(path string, o Options) (*Journal, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.NameCap <= 0 {
+		o.NameCap = 200
+	}
+	if o.RunsPerEntity <= 0 {
+		o.RunsPerEntity = 50
+	}
+	j, err := open(path, o)
+	if errors.Is(err, errCorrupt) {
+		aside, renameErr := quarantine(path)
+		if renameErr != nil {
+			return nil, errors.Join(err, renameErr)
+		}
+		o.Logger.Error("journal was damaged; it is set aside, and a new one is filled by reading history again", "error", err, "moved_to", aside)
+		j, err = open(path, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	go j.write()
+	return j, nil
+}
+
+func quarantine(path string) (string, error) {
+	for n := 1; ; n++ {
+		aside := fmt.Sprintf("%s.corrupt-%d", path, n)
+		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+			if err := os.Rename(path, aside); err != nil {
+				return "", fmt.Errorf("set damaged journal aside: %w", err)
+			}
+			return aside, nil
+		} else if err != nil {
+			return "", fmt.Errorf("set damaged journal aside: %w", err)
+		}
+	}
+}
+
+func open(path string, o Options) (j *Journal, err error) {
+	var db *bolt.DB
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errCorrupt, p)
+		}
+		if err != nil && db != nil {
+			_ = db.Close()
+		}
+	}()
+	if st, statErr := os.Stat(path); statErr == nil && st.Size() > 0 {
+		err = isWhole(path)
+	}
+	if err == nil {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	}
+	switch {
+	case errors.Is(err, errCorrupt):
+		return nil, err
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, &lockedError{path}
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch), isTruncated(path, err):
+		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
+	case err != nil:
+		return nil, fmt.Errorf("open journal %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		switch have := string(meta.Get([]byte("format"))); have {
+		case format:
+			return nil
+		case "":
+			return meta.Put([]byte("format"), []byte(format))
+		default:
+			return fmt.Errorf("journal %s has format %q; this program knows %q", path, have, format)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	j = &Journal{db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{},
+		state: state{tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
+			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{}}}
+	if err := db.View(j.load); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// isWhole compares a file's size with what it says of itself. It must come before the file is opened for writing: then bbolt
+// walks over all pages in a goroutine of its own, where a missing page ends the process.
+func isWhole(path string) error {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.View(func(tx *bolt.Tx) error {
+		if st, err := os.Stat(path); err == nil && st.Size() < tx.Size() {
+			return fmt.Errorf("%w: it has %d bytes of %d", errCorrupt, st.Size(), tx.Size())
+		}
+		return nil
+	}), db.Close())
+}
+
+// isTruncated tells that a file that is not empty is too short for bbolt to open.
+func isTruncated(path string, err error) bool {
+	if err == nil {
+		return false
+	}
+	st, statErr := os.Stat(path)
+	return statErr == nil && st.Mode().IsRegular() && st.Size() > 0 && (strings.Contains(err.Error(), "file size too small") || strings.Contains(err.Error(), "EOF"))
+}
+
+func (j *Journal) load(tx *bolt.Tx) error {
+	if err := tx.Bucket(bucketCursors).ForEach(func(k, v []byte) error { j.cursors[string(k)] = string(v); return nil }); err != nil {
+		return err
+	}
+	err := tx.Bucket(bucketTallies).ForEach(func(k, v []byte) error {
+		key, ok := exporter.KeyOfFields(strings.Split(string(k), "\x00"))
+		t, err := decodeTally(key, v)
+		if !ok || err != nil {
+			return fmt.Errorf("%w: bad counter %q", errCorrupt, k)
+		}
+		j.state.tallies[key] = t
+		j.state.addName(key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.Bucket(bucketHistory).ForEach(func(k, v []byte) error {
+		f := strings.Split(string(k), "\x00")
+		if len(f) < 3 {
+			return fmt.Errorf("%w: bad history %q", errCorrupt, k)
+		}
+		key, ok := exporter.KeyOfFields(f[3:])
+		t, err := decodeTally(key, v)
+		if !ok || err != nil {
+			return fmt.Errorf("%w: bad history %q", errCorrupt, k)
+		}
+		j.state.history[historyKey{f[0], f[1], f[2], key}] = t
+		j.state.addName(key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.Bucket(bucketActive).ForEach(func(k, v []byte) error {
+		var r exporter.Run
+		if err := json.Unmarshal(v, &r); err != nil {
+			return fmt.Errorf("%w: bad active run: %w", errCorrupt, err)
+		}
+		j.state.active[string(k)] = r
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketRecent).ForEach(func(k, _ []byte) error {
+		entity, _, _ := bytes.Cut(k, []byte{0})
+		j.state.recent[string(entity)]++
+		return nil
+	})
+}
+
+func (s *state) addName(k exporter.TallyKey) {
+	pipeline, task := nameScope{exporter.LevelPipeline, k.Source, k.Entity, k.System, ""}, nameScope{exporter.LevelTask, k.Source, k.Entity, k.System, k.Pipeline}
+	s.insertName(pipeline, k.Pipeline)
+	if k.Level == exporter.LevelTask {
+		s.insertName(task, k.Task)
+	}
+}
+
+func (s *state) insertName(scope nameScope, name string) {
+	if name == exporter.OtherName {
+		return
+	}
+	if s.names[scope] == nil {
+		s.names[scope] = map[string]bool{}
+	}
+	s.names[scope][name] = true
+}
+
+// Position is the stored position of a cursor.
+func (j *Journal) Position(cursor string) (string, bool) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	p, ok := j.cursors[cursor]
+	return p, ok
+}
+
+// Commit counts the runs of a batch that have not been counted, and stores its cursor, both durably or neither. When
+// ctx ends first, the batch may or may not have been stored; committing it again is harmless.
+func (j *Journal) Commit(ctx context.Context, b exporter.Batch) error {
+	for i := range b.Runs {
+		if err := check(&b.Runs[i]); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsRune(b.Cursor, 0) {
+		return fmt.Errorf("cursor %q has a zero byte", b.Cursor)
+	}
+	return j.send(ctx, &request{batch: b, err: make(chan error, 1)})
+}
+
+func check(r *exporter.Run) error {
+	switch {
+	case r.ID.Source == "" || r.ID.Key == "" || strings.ContainsRune(r.ID.String(), 0):
+		return fmt.Errorf("run %q has no proper id", r.ID)
+	case r.Level != exporter.LevelPipeline && r.Level != exporter.LevelTask:
+		return fmt.Errorf("run %s has level %q", r.ID, r.Level)
+	case r.State == exporter.StateFinished && !slices.Contains(exporter.Results, r.Result):
+		return fmt.Errorf("finished run %s has result %q", r.ID, r.Result)
+	}
+	return nil
+}
+
+// Settle ends the history of a source: what was held back becomes visible.
+func (j *Journal) Settle(ctx context.Context, source, host string) error {
+	j.mu.RLock()
+	pending := false
+	for k := range j.state.history {
+		if k.source == source && k.host == host {
+			pending = true
+			break
+		}
+	}
+	j.mu.RUnlock()
+	if !pending {
+		return nil
+	}
+	return j.send(ctx, &request{err: make(chan error, 1), do: func(c *change) error {
+		return c.release(func(k historyKey) bool { return k.source == source && k.host == host })
+	}})
+}
+
+var errClosed = errors.New("journal is closed")
+
+func (j *Journal) send(ctx context.Context, r *request) error {
+	select {
+	case <-j.quit:
+		return errClosed
+	default:
+	}
+	select {
+	case j.requests <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-j.quit:
+		return errClosed
+	}
+	select {
+	case err := <-r.err:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-j.done:
+		select {
+		case err := <-r.err:
+			return err
+		default:
+			return errClosed
+		}
+	}
+}
+
+// Close waits for the running transaction and closes the file. It may be called twice.
+func (j *Journal) Close() error {
+	j.closing.Do(func() {
+		close(j.quit)
+		<-j.done
+		j.closeErr = j.db.Close()
+	})
+	return j.closeErr
+}
+
+// write is the only writer: what waits at the same time is stored in one transaction.
+func (j *Journal) write() {
+	defer close(j.done)
+	for {
+		var group []*request
+		select {
+		case r := <-j.requests:
+			group = append(group, r)
+		case <-j.quit:
+			return
+		}
+	more:
+		for runs := len(group[0].batch.Runs); runs < 20000 && len(group) < 128; {
+			select {
+			case r := <-j.requests:
+				group = append(group, r)
+				runs += len(r.batch.Runs)
+			default:
+				break more
+			}
+		}
+		err := j.apply(group)
+		if err != nil && len(group) > 1 { // one bad request must not fail the others
+			for _, r := range group {
+				r.err <- j.apply([]*request{r})
+			}
+			continue
+		}
+		for _, r := range group {
+			r.err <- err
+		}
+	}
+}
+
+func (j *Journal) failAt(stage string) error {
+	if j.fail == nil {
+		return nil
+	}
+	return j.fail(stage)
+}
+
+func (j *Journal) apply(group []*request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("journal: %v", p)
+		}
+	}()
+	c := &change{j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{},
+		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, now: j.o.Now()}
+	err = j.db.Update(func(tx *bolt.Tx) error {
+		if err := j.failAt("begin"); err != nil {
+			return err
+		}
+		c.tx = tx
+		for _, r := range group {
+			var err error
+			if r.do != nil {
+				err = r.do(c)
+			} else {
+				err = c.batch(&r.batch)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := j.failAt("applied"); err != nil {
+			return err
+		}
+		if err := c.store(); err != nil {
+			return err
+		}
+		return j.failAt("stored")
+	})
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.mu.Lock()
+	c.publish()
+	j.mu.Unlock()
+	return j.failAt("committed")
+}
+
+// A change collects what one transaction does to the state in memory; nil values are deletions.
+type change struct {
+	j       *Journal
+	tx      *bolt.Tx
+	old     *state
+	now     time.Time
+	tallies map[exporter.TallyKey]*exporter.Tally
+	history map[historyKey]*exporter.Tally
+	active  map[string]*exporter.Run
+	names   []struct {
+		scope nameScope
+		name  string
+	}
+	capped  map[string]uint64
+	recent  map[string]int
+	cursors map[string]string
+	key     []byte
+}
+
+func (c *change) batch(b *exporter.Batch) error {
+	if !b.History && b.Cursor != "" {
+		if err := c.release(func(k historyKey) bool { return k.cursor == b.Cursor }); err != nil {
+			return err
+		}
+	}
+	for i := range b.Runs {
+		if err := c.run(&b.Runs[i], b); err != nil {
+			return err
+		}
+	}
+	if b.Cursor != "" {
+		c.cursors[b.Cursor] = b.Position
+	}
+	return nil
+}
+
+// countedKey identifies one finish: a task finishes once; a pipeline once for the first time, and then at other times.
+func (c *change) countedKey(r *exporter.Run, first bool) []byte {
+	k := append(c.key[:0], r.ID.Source...)
+	k = append(append(k, '|'), r.ID.Host...)
+	k = append(append(k, '|'), r.ID.Key...)
+	k = append(k, 0)
+	if r.Level == exporter.LevelPipeline && !first && later(r) {
+		k = binary.BigEndian.AppendUint64(k, uint64(r.Finished.UnixMilli()))
+	}
+	c.key = k
+	return k
+}
+
+func later(r *exporter.Run) bool {
+	return r.Attempt == exporter.AttemptRerun || r.Attempt == exporter.AttemptContinued
+}
+
+func (c *change) run(r *exporter.Run, b *exporter.Batch) error {
+	counted := c.tx.Bucket(bucketCounted)
+	if r.State != exporter.StateFinished {
+		if r.Level == exporter.LevelTask || (counted.Get(c.countedKey(r, true)) != nil && !later(r)) {
+			return nil // jobs are not shown while they run; and news that came late changes nothing
+		}
+		run := *r
+		c.active[r.ID.String()] = &run
+		return nil
+	}
+	key := c.countedKey(r, false)
+	if counted.Get(key) != nil {
+		if a, ok := c.activeRun(r.ID.String()); ok && (a.Attempt == r.Attempt || !later(a)) {
+			c.active[r.ID.String()] = nil
+		}
+		return nil
+	}
+	if mark := c.tx.Bucket(bucketMeta).Get(watermark(r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
+		return nil // its record may have been compacted away
+	}
+	v := binary.BigEndian.AppendUint64(nil, uint64(r.Finished.Unix()))
+	v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
+	v = append(v, r.Level[0])
+	if err := counted.Put(slices.Clone(key), v); err != nil {
+		return err
+	}
+	if _, ok := c.activeRun(r.ID.String()); ok {
+		c.active[r.ID.String()] = nil
+	}
+	c.count(r, b)
+	if r.Level == exporter.LevelPipeline {
+		return c.remember(r)
+	}
+	return nil
+}
+
+func watermark(id exporter.RunID) []byte {
+	return []byte("watermark\x00" + id.Source + "\x00" + id.Host)
+}
+
+func (c *change) activeRun(id string) (*exporter.Run, bool) {
+	if r, ok := c.active[id]; ok {
+		return r, r != nil
+	}
+	r, ok := c.old.active[id]
+	return &r, ok
+}
+
+// name caps the names within a scope.
+func (c *change) name(scope nameScope, name string) string {
+	name = strings.ReplaceAll(exporter.NormalizeName(name), "\x00", "")
+	known := c.old.names[scope]
+	if known[name] || name == exporter.OtherName {
+		return name
+	}
+	n := len(known)
+	for _, x := range c.names {
+		if x.scope == scope {
+			if x.name == name {
+				return name
+			}
+			n++
+		}
+	}
+	if n >= c.j.o.NameCap {
+		c.capped[scope.source]++
+		return exporter.OtherName
+	}
+	c.names = append(c.names, struct {
+		scope nameScope
+		name  string
+	}{scope, name})
+	return name
+}
+
+func (c *change) count(r *exporter.Run, b *exporter.Batch) {
+	k := exporter.TallyKey{Level: r.Level, Measure: exporter.MeasureRuns, Source: r.ID.Source, Owner: r.Owner.String(), Entity: r.Entity.String(), System: r.System.String(), Result: r.Result}
+	k.Pipeline = c.name(nameScope{exporter.LevelPipeline, k.Source, k.Entity, k.System, ""}, r.Pipeline)
+	if r.Level == exporter.LevelTask {
+		k.Task = c.name(nameScope{exporter.LevelTask, k.Source, k.Entity, k.System, k.Pipeline}, r.Name)
+	} else {
+		k.RefKind, k.Attempt = r.RefKind, r.Attempt
+		if k.Attempt == "" {
+			k.Attempt = exporter.AttemptFirst
+		}
+	}
+	results := exporter.Results
+	if r.Level == exporter.LevelTask {
+		results = []exporter.Result{exporter.ResultFailure, exporter.ResultSuccess}
+	}
+	for _, result := range results { // the other results of a known pipeline exist at zero
+		other := k
+		other.Result = result
+		c.tally(other, r.ID.Host, b)
+	}
+	c.tally(k, r.ID.Host, b).Count++
+	k.Attempt = ""
+	if r.Duration != nil {
+		k.Measure = exporter.MeasureExecuting
+		c.tally(k, r.ID.Host, b).Observe(*r.Duration)
+	}
+	if r.Queued != nil && r.Level == exporter.LevelPipeline {
+		k.Measure = exporter.MeasurePending
+		c.tally(k, r.ID.Host, b).Observe(*r.Queued)
+	}
+}
+
+// tally gives the tally of a key, to be changed within this transaction.
+func (c *change) tally(k exporter.TallyKey, host string, b *exporter.Batch) *exporter.Tally {
+	if b.History {
+		h := historyKey{b.Cursor, k.Source, host, k}
+		if t := c.history[h]; t != nil {
+			return t
+		}
+		t := &exporter.Tally{Key: k}
+		if old := c.old.history[h]; old != nil {
+			if _, deleted := c.history[h]; !deleted {
+				t = old.Clone()
+			}
+		}
+		c.history[h] = t
+		return t
+	}
+	if t := c.tallies[k]; t != nil {
+		return t
+	}
+	t := &exporter.Tally{Key: k, Created: c.now}
+	if old := c.old.tallies[k]; old != nil {
+		t = old.Clone()
+	}
+	c.tallies[k] = t
+	return t
+}
+
+// release makes history visible.
+func (c *change) release(which func(historyKey) bool) error {
+	one := func(h historyKey, t *exporter.Tally) {
+		c.history[h] = nil
+		if have := c.old.tallies[h.key]; have != nil {
+			return // exposed already: history is not news
+		}
+		if have := c.tallies[h.key]; have != nil {
+			have.Merge(t) // of this transaction, so nobody has seen it
+			have.Created = time.Time{}
+			return
+		}
+		c.tallies[h.key] = t.Clone()
+	}
+	for h, t := range c.history {
+		if t != nil && which(h) {
+			one(h, t)
+		}
+	}
+	for h, t := range c.old.history {
+		if _, changed := c.history[h]; !changed && which(h) {
+			one(h, t)
+		}
+	}
+	return nil
+}
+
+// remember keeps a finished pipeline among the recent runs of its entity.
+func (c *change) remember(r *exporter.Run) error {
+	entity := r.Entity.String()
+	prefix := append([]byte(entity), 0)
+	recent := c.tx.Bucket(bucketRecent)
+	key := append(binary.BigEndian.AppendUint64(slices.Clone(prefix), math.MaxUint64-uint64(max(r.Finished.UnixMilli(), 0))), r.ID.String()...)
+	n, ok := c.recent[entity]
+	if !ok {
+		n = c.old.recent[entity]
+	}
+	if n >= c.j.o.RunsPerEntity {
+		cur := recent.Cursor()
+		oldest, _ := cur.Seek(append([]byte(entity), 1))
+		if oldest == nil {
+			oldest, _ = cur.Last()
+		} else {
+			oldest, _ = cur.Prev()
+		}
+		if bytes.HasPrefix(oldest, prefix) {
+			if bytes.Compare(key, oldest) >= 0 {
+				return nil
+			}
+			if err := recent.Delete(slices.Clone(oldest)); err != nil {
+				return err
+			}
+			n--
+		}
+	}
+	v, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if recent.Get(key) == nil {
+		n++
+	}
+	c.recent[entity] = n
+	return recent.Put(key, v)
+}
+
+func (c *change) store() error {
+	put := func(bucket []byte, key string, t *exporter.Tally) error {
+		if t == nil {
+			return c.tx.Bucket(bucket).Delete([]byte(key))
+		}
+		return c.tx.Bucket(bucket).Put([]byte(key), encodeTally(t))
+	}
+	for k, t := range c.tallies {
+		if err := put(bucketTallies, strings.Join(k.Fields(), "\x00"), t); err != nil {
+			return err
+		}
+	}
+	for h, t := range c.history {
+		if err := put(bucketHistory, strings.Join(append([]string{h.cursor, h.source, h.host}, h.key.Fields()...), "\x00"), t); err != nil {
+			return err
+		}
+	}
+	for id, r := range c.active {
+		if r == nil {
+			if err := c.tx.Bucket(bucketActive).Delete([]byte(id)); err != nil {
+				return err
+			}
+			continue
+		}
+		v, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if err := c.tx.Bucket(bucketActive).Put([]byte(id), v); err != nil {
+			return err
+		}
+	}
+	for cursor, position := range c.cursors {
+		if err := c.tx.Bucket(bucketCursors).Put([]byte(cursor), []byte(position)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *change) publish() {
+	s := c.old
+	maps.Copy(s.tallies, c.tallies)
+	for h, t := range c.history {
+		if t == nil {
+			delete(s.history, h)
+		} else {
+			s.history[h] = t
+		}
+	}
+	for id, r := range c.active {
+		if r == nil {
+			delete(s.active, id)
+		} else {
+			s.active[id] = *r
+		}
+	}
+	for _, n := range c.names {
+		s.insertName(n.scope, n.name)
+	}
+	for source, n := range c.capped {
+		s.capped[source] += n
+	}
+	maps.Copy(s.recent, c.recent)
+	maps.Copy(c.j.cursors, c.cursors)
+}
+
+// Snapshot gives all visible counters. It does no I/O.
+func (j *Journal) Snapshot() exporter.TallySnapshot {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	s := exporter.TallySnapshot{Tallies: slices.Collect(maps.Values(j.state.tallies)), Active: map[exporter.ActiveKey]int{}, Capped: maps.Clone(j.state.capped)}
+	for _, r := range j.state.active {
+		name := exporter.NormalizeName(r.Pipeline)
+		if !j.state.names[nameScope{exporter.LevelPipeline, r.ID.Source, r.Entity.String(), r.System.String(), ""}][name] &&
+			len(j.state.names[nameScope{exporter.LevelPipeline, r.ID.Source, r.Entity.String(), r.System.String(), ""}]) >= j.o.NameCap {
+			name = exporter.OtherName
+		}
+		s.Active[exporter.ActiveKey{Source: r.ID.Source, Owner: r.Owner.String(), Entity: r.Entity.String(), System: r.System.String(), Pipeline: name, State: r.State}]++
+	}
+	return s
+}
+
+// A Filter selects recent runs; empty fields select all.
+type Filter struct {
+	Entities []catalog.Ref
+	Owner    catalog.Ref // the owner at the finish
+	Source   string
+	Limit    int
+}
+
+// Runs gives recent pipelines, the latest first: those that are not finished, then by finish.
+func (j *Journal) Runs(f Filter) []exporter.Run {
+	match := func(r *exporter.Run) bool {
+		return (len(f.Entities) == 0 || slices.Contains(f.Entities, r.Entity)) && (f.Owner.IsZero() || r.Owner == f.Owner) && (f.Source == "" || r.ID.Source == f.Source)
+	}
+	var out []exporter.Run
+	j.mu.RLock()
+	for _, r := range j.state.active {
+		if match(&r) {
+			out = append(out, r)
+		}
+	}
+	j.mu.RUnlock()
+	_ = j.db.View(func(tx *bolt.Tx) error {
+		cur := tx.Bucket(bucketRecent).Cursor()
+		scan := func(prefix []byte) {
+			for k, v := cur.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = cur.Next() {
+				var r exporter.Run
+				if json.Unmarshal(v, &r) == nil && match(&r) {
+					out = append(out, r)
+				}
+			}
+		}
+		if len(f.Entities) == 0 {
+			scan(nil)
+		}
+		for _, e := range f.Entities {
+			scan(append([]byte(e.String()), 0))
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b exporter.Run) int {
+		if af, bf := a.State == exporter.StateFinished, b.State == exporter.StateFinished; af != bf {
+			if bf {
+				return -1
+			}
+			return 1
+		}
+		if n := b.Finished.Compare(a.Finished); n != 0 {
+			return n
+		}
+		return strings.Compare(a.ID.String(), b.ID.String())
+	})
+	if f.Limit > 0 && len(out) > f.Limit {
+		out = out[:f.Limit]
+	}
+	return out
+}
+
+// Compact drops the records of tasks that finished and were recorded before the given time, and gives their number. A
+// task that finished before then and is delivered again as news is taken for one that was counted. Records of
+// pipelines stay, so that a pipeline that is retried after months counts as a rerun.
+func (j *Journal) Compact(ctx context.Context, before time.Time) (dropped int, err error) {
+	err = j.send(ctx, &request{err: make(chan error, 1), do: func(c *change) error {
+		dropped = 0
+		marks := map[string][]byte{}
+		cur := c.tx.Bucket(bucketCounted).Cursor()
+		limit := before.Unix()
+		var old [][]byte
+		for k, v := cur.First(); k != nil; k, v = cur.Next() {
+			if len(v) != 17 || v[16] != exporter.LevelTask[0] || int64(binary.BigEndian.Uint64(v)) >= limit || int64(binary.BigEndian.Uint64(v[8:])) >= limit {
+				continue
+			}
+			old = append(old, slices.Clone(k))
+			if f := bytes.SplitN(k, []byte{'|'}, 3); len(f) == 3 {
+				marks[string(watermark(exporter.RunID{Source: string(f[0]), Host: string(f[1])}))] = binary.BigEndian.AppendUint64(nil, uint64(limit))
+			}
+		}
+		for _, k := range old {
+			if err := c.tx.Bucket(bucketCounted).Delete(k); err != nil {
+				return err
+			}
+		}
+		for k, v := range marks {
+			if err := c.tx.Bucket(bucketMeta).Put([]byte(k), v); err != nil {
+				return err
+			}
+		}
+		dropped = len(old)
+		return nil
+	}})
+	return dropped, err
+}
+
+func encodeTally(t *exporter.Tally) []byte {
+	b := make([]byte, 0, 32+2*len(t.Buckets)+4*len(t.Native))
+	created := int64(0)
+	if !t.Created.IsZero() {
+		created = t.Created.UnixMilli()
+	}
+	b = binary.AppendVarint(b, created)
+	b = binary.AppendUvarint(b, t.Count)
+	b = binary.AppendUvarint(b, math.Float64bits(t.Sum))
+	b = binary.AppendUvarint(b, t.Zero)
+	b = binary.AppendUvarint(b, uint64(len(t.Buckets)))
+	for _, n := range t.Buckets {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = binary.AppendUvarint(b, uint64(len(t.Native)))
+	for _, n := range t.Native {
+		b = binary.AppendVarint(b, int64(n.Index))
+		b = binary.AppendUvarint(b, n.Count)
+	}
+	return b
+}
+
+func decodeTally(k exporter.TallyKey, v []byte) (*exporter.Tally, error) {
+	r := bytes.NewReader(v)
+	var failed error
+	u := func() uint64 {
+		n, err := binary.ReadUvarint(r)
+		failed = errors.Join(failed, err)
+		return n
+	}
+	i := func() int64 {
+		n, err := binary.ReadVarint(r)
+		failed = errors.Join(failed, err)
+		return n
+	}
+	t := &exporter.Tally{Key: k}
+	if created := i(); created != 0 {
+		t.Created = time.UnixMilli(created).UTC()
+	}
+	t.Count, t.Sum, t.Zero = u(), math.Float64frombits(u()), u()
+	for n := u(); n > 0 && failed == nil; n-- {
+		t.Buckets = append(t.Buckets, u())
+	}
+	for n := u(); n > 0 && failed == nil; n-- {
+		t.Native = append(t.Native, exporter.NativeBucket{Index: int32(i()), Count: u()})
+	}
+	return t, failed
+}
