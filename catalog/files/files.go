@@ -1,0 +1,312 @@
+// Package files loads a catalog from YAML files, as they stand in repositories. Places in the files are kept, so that a
+// Problem points at the value that causes it.
+package files
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sightline-dev/sightline/catalog"
+)
+
+// A Result is what was found.
+type Result struct {
+	Entities []*catalog.Entity
+	Problems []catalog.Problem
+	Files    int // files that held at least one entity
+}
+
+// maxSize bounds a file; a catalog file is a few kilobytes.
+const maxSize = 8 << 20
+
+// A PathError is a path that names nothing to read.
+type PathError struct{ Path, Reason string }
+
+// Error says which path and why.
+func (e *PathError) Error() string { return e.Path + ": " + e.Reason }
+
+// Hint says what a path may be.
+func (e *PathError) Hint() string {
+	return "a PATH is a YAML file, a folder of them, or a quoted glob such as 'services/**/catalog-info.yaml'"
+}
+
+// Load reads the entities of files, folders (recursively) and globs. Broken documents are Problems; a path that names
+// nothing is an error. Files of other kinds in a folder are passed over.
+func Load(ctx context.Context, paths []string) (*Result, error) {
+	var names []string
+	for _, p := range paths {
+		found, err := expand(p)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, found...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	out := &Result{}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, fmt.Errorf("read catalog file: %w", err)
+		}
+		if info.Size() > maxSize {
+			out.Problems = append(out.Problems, catalog.Problem{Severity: catalog.SeverityWarning, File: name, Rule: "file-too-large",
+				Message: fmt.Sprintf("the file is larger than %d MiB and is not read", maxSize>>20)})
+			continue
+		}
+		body, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read catalog file: %w", err)
+		}
+		entities, problems := Parse(name, body)
+		for _, e := range entities {
+			problems = append(problems, documents(e, filepath.Dir(name))...)
+		}
+		if len(entities) > 0 {
+			out.Files++
+		}
+		out.Entities = append(out.Entities, entities...)
+		out.Problems = append(out.Problems, problems...)
+	}
+	return out, nil
+}
+
+func expand(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
+		return []string{filepath.Clean(path)}, nil
+	case err == nil:
+		var out []string
+		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && name != path && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
+				return filepath.SkipDir
+			case d.Type().IsRegular() && isYAML(name):
+				out = append(out, name)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read catalog folder: %w", err)
+		}
+		if len(out) == 0 {
+			return nil, &PathError{path, "the folder holds no YAML file"}
+		}
+		return out, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read catalog: %w", err)
+	case !strings.ContainsAny(path, "*?[{"):
+		return nil, &PathError{path, "no such file or folder"}
+	}
+	found, err := doublestar.FilepathGlob(path, doublestar.WithFilesOnly())
+	if err != nil {
+		return nil, &PathError{path, "the glob is malformed"}
+	}
+	if len(found) == 0 {
+		return nil, &PathError{path, "the glob matches no file"}
+	}
+	return found, nil
+}
+
+func isYAML(name string) bool {
+	ext := strings.ToLower(filepath.Ext(name))
+	return ext == ".yaml" || ext == ".yml"
+}
+
+// Parse reads the entities of one file's text. Documents that are no Backstage entities are passed over; a document that
+// is no YAML is a Problem and ends the file, because what follows it cannot be told apart.
+func Parse(name string, body []byte) ([]*catalog.Entity, []catalog.Problem) {
+	var entities []*catalog.Entity
+	var problems []catalog.Problem
+	dec := yaml.NewDecoder(bytes.NewReader(body))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return entities, problems
+		}
+		if err != nil {
+			msg := strings.TrimPrefix(err.Error(), "yaml: ")
+			p := catalog.Problem{Severity: catalog.SeverityError, File: name, Line: lineOf(msg), Rule: "yaml-syntax", Message: "this is not YAML: " + msg,
+				Hint: "mend it; what follows it in the file is not read"}
+			return entities, append(problems, p)
+		}
+		if len(doc.Content) == 0 {
+			continue
+		}
+		e, found := entity(name, doc.Content[0])
+		if e != nil {
+			entities = append(entities, e)
+		}
+		problems = append(problems, found...)
+	}
+}
+
+func lineOf(msg string) int {
+	_, rest, ok := strings.Cut(msg, "line ")
+	if !ok {
+		return 0
+	}
+	digits, _, _ := strings.Cut(rest, ":")
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// child finds a key of a mapping, through an alias where there is one.
+func child(n *yaml.Node, key string) *yaml.Node {
+	n = resolved(n)
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return resolved(n.Content[i+1])
+		}
+	}
+	return nil
+}
+
+func resolved(n *yaml.Node) *yaml.Node {
+	if n != nil && n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+func text(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		return ""
+	}
+	return n.Value
+}
+
+func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
+	api, kind := text(child(root, "apiVersion")), text(child(root, "kind"))
+	if !strings.Contains(api, "backstage.io/") || kind == "" || kind == "Location" {
+		return nil, nil
+	}
+	at := func(n *yaml.Node) catalog.Position {
+		return catalog.Position{File: file, Line: n.Line, Column: n.Column}
+	}
+	meta, spec := child(root, "metadata"), child(root, "spec")
+	name, namespace := text(child(meta, "name")), text(child(meta, "namespace"))
+	e := &catalog.Entity{
+		Name: name, Title: text(child(meta, "title")), Description: text(child(meta, "description")),
+		Type: text(child(spec, "type")), Lifecycle: text(child(spec, "lifecycle")),
+		Position: at(root), Annotations: map[string]string{}, AnnotationPositions: map[string]catalog.Position{},
+	}
+	var problems []catalog.Problem
+	problem := func(n *yaml.Node, annotation, rule, message, hint string) {
+		p := at(n)
+		problems = append(problems, catalog.Problem{Severity: catalog.SeverityError, Entity: e.Ref, Annotation: annotation, File: p.File, Line: p.Line, Column: p.Column,
+			Rule: rule, Message: message, Hint: hint})
+	}
+	if namespace == "" {
+		namespace = "default"
+	}
+	ref, err := catalog.ParseRef(kind+":"+namespace+"/"+name, "")
+	if err != nil {
+		problem(root, "", "entity-name", fmt.Sprintf("the %s has no valid metadata.name: %q", strings.ToLower(kind), name), "give it a name of letters, digits, '-', '_' and '.'")
+		return nil, problems
+	}
+	e.Ref = ref
+	relation := func(n *yaml.Node, defaultKind string) catalog.Ref {
+		s := text(n)
+		if s == "" {
+			return catalog.Ref{}
+		}
+		if rest := s[strings.Index(s, ":")+1:]; !strings.Contains(rest, "/") {
+			s = s[:len(s)-len(rest)] + namespace + "/" + rest
+		}
+		r, err := catalog.ParseRef(s, defaultKind)
+		if err != nil {
+			problem(n, "", "entity-reference", err.Error(), "")
+		}
+		return r
+	}
+	relations := func(n *yaml.Node, defaultKind string) []catalog.Ref {
+		var out []catalog.Ref
+		if n != nil && n.Kind == yaml.SequenceNode {
+			for _, c := range n.Content {
+				if r := relation(resolved(c), defaultKind); !r.IsZero() {
+					out = append(out, r)
+				}
+			}
+		}
+		return out
+	}
+	e.Owner = relation(child(spec, "owner"), "group")
+	e.System = relation(child(spec, "system"), "system")
+	e.Domain = relation(child(spec, "domain"), "domain")
+	e.Parent = relation(child(spec, "parent"), "group")
+	e.MemberOf = relations(child(spec, "memberOf"), "group")
+	e.DependsOn = relations(child(spec, "dependsOn"), "component")
+
+	annotations := child(meta, "annotations")
+	if annotations == nil || annotations.Kind != yaml.MappingNode {
+		return e, problems
+	}
+	for i := 0; i+1 < len(annotations.Content); i += 2 {
+		key, value := annotations.Content[i].Value, resolved(annotations.Content[i+1])
+		if !catalog.KeepsAnnotation(key) {
+			continue
+		}
+		switch {
+		case value.Kind == yaml.ScalarNode && value.Tag == "!!str":
+			e.Annotations[key], e.AnnotationPositions[key] = value.Value, at(value)
+		case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
+			problem(value, key, "annotation-type", fmt.Sprintf("the value %s is not a string; Backstage refuses the entity", value.Value), fmt.Sprintf("quote it: %q", value.Value))
+		case key == catalog.Prefix+"slo" && child(value, "$text") != nil:
+			e.Annotations[catalog.Prefix+"slo-ref"] = text(child(value, "$text"))
+			e.AnnotationPositions[catalog.Prefix+"slo-ref"] = at(value)
+		default:
+			problem(value, key, "annotation-type", "the value is not a string", "write one quoted string")
+		}
+	}
+	return e, problems
+}
+
+// documents reads what slo-ref names. It stays inside the folder of the file, symbolic links included.
+func documents(e *catalog.Entity, dir string) []catalog.Problem {
+	const key = catalog.Prefix + "slo-ref"
+	ref := e.Annotations[key]
+	if ref == "" || strings.Contains(ref, "://") {
+		return nil
+	}
+	problem := func(message, hint string) []catalog.Problem {
+		p := e.AnnotationPositions[key]
+		return []catalog.Problem{{Severity: catalog.SeverityError, Entity: e.Ref, Annotation: key, File: p.File, Line: p.Line, Column: p.Column, Rule: "slo-ref", Message: message, Hint: hint}}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return problem("the folder cannot be opened: "+err.Error(), "")
+	}
+	defer root.Close()
+	body, err := root.ReadFile(filepath.FromSlash(strings.TrimPrefix(ref, "./")))
+	if err != nil {
+		return problem(fmt.Sprintf("%s cannot be read: %v", ref, err), "name a file beside this one, as in ./slo.yaml")
+	}
+	e.Documents = map[string][]byte{ref: body}
+	return nil
+}
