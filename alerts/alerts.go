@@ -130,7 +130,7 @@ func Build(g *catalog.Graph, opts Options) (*Config, []catalog.Problem) {
 		if p := g.PlatformOwner(); !p.IsZero() {
 			hint = "give " + p.String() + " an annotation such as " + catalog.Prefix + `receiver.slack: "#platform"`
 		}
-		b.problem(catalog.SeverityError, g.PlatformOwner(), "", RulePlatformUnrouted, "alerts without a receiver reach nobody: the platform owner has none", hint)
+		b.problem(catalog.SeverityWarning, g.PlatformOwner(), "", RulePlatformUnrouted, "alerts without a receiver reach nobody: the platform owner has none", hint)
 	}
 	watchdog := &route{label: "alertname", value: WatchdogAlert, receiver: c.root.receiver, interval: 5 * time.Minute, repeat: 24 * time.Hour}
 	if d := opts.WatchdogReceiver; d != (Destination{}) {
@@ -212,7 +212,7 @@ func (b *builder) read(e *catalog.Entity) {
 	for _, kind := range slices.Sorted(maps.Keys(s.Receivers)) {
 		d := Destination{kind, s.Receivers[kind]}
 		if why, hint := b.check(d); why != "" {
-			b.problem(catalog.SeverityError, e.Ref, catalog.Prefix+"receiver."+kind, RuleReceiver, why, hint)
+			b.problem(catalog.SeverityWarning, e.Ref, catalog.Prefix+"receiver."+kind, RuleReceiver, why, hint)
 			continue
 		}
 		b.usable[e.Ref] = append(b.usable[e.Ref], d)

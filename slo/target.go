@@ -88,3 +88,9 @@ func (w Window) BurnPairs() []BurnPair {
 		{SeverityTicket, "2h", "1d", factor(10, 24)}, {SeverityTicket, "6h", "3d", factor(10, 72)},
 	}
 }
+
+// Budget is the allowed share of bad events, for arithmetic.
+func (t Target) Budget() float64 {
+	f, _ := t.budget().Float64()
+	return f
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -85,14 +86,24 @@ func compileOptions(c *config.Config, sloth bool) plan.Options {
 	return o
 }
 
-// compile loads a catalog and compiles it.
-func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, error) {
-	lib, err := slo.LoadLibrary()
+// library loads the built-in indicators and those of the configuration's folder.
+func library(c *config.Config) (*slo.Library, error) {
+	var extra []fs.FS
 	if c.SLO.Library != "" {
-		lib, err = slo.LoadLibrary(os.DirFS(c.SLO.Library))
+		extra = append(extra, os.DirFS(c.SLO.Library))
 	}
+	lib, err := slo.LoadLibrary(extra...)
 	if err != nil {
 		return nil, hintError{err, "mend the file, or leave slo.library out"}
+	}
+	return lib, nil
+}
+
+// compile loads a catalog and compiles it.
+func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, error) {
+	lib, err := library(c)
+	if err != nil {
+		return nil, err
 	}
 	g, problems, err := loadCatalog(ctx, c)
 	if err != nil {

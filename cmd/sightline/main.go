@@ -134,7 +134,7 @@ catalog-info.yaml, exact SLO rules for Prometheus, Grafana dashboards, Alertmana
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return hintError{err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
-	root.AddCommand(newGenerate(env), newDiff(env), newLint(env), newExplain(env), newVersion(env))
+	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newLint(env), newDemo(env), newExplain(env), newVersion(env))
 	return root
 }
 

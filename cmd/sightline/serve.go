@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/config"
+	"github.com/sightline-dev/sightline/engine"
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/plan"
+	"github.com/sightline-dev/sightline/server"
+	"github.com/sightline-dev/sightline/server/auth"
+	"github.com/sightline-dev/sightline/simulate"
+	"github.com/sightline-dev/sightline/slo"
+)
+
+// compiler gives the function that the server calls at the start and at each reload.
+func compiler(load func() (*config.Config, error)) func(context.Context) (*server.Compiled, error) {
+	return func(ctx context.Context) (*server.Compiled, error) {
+		c, err := load()
+		if err != nil {
+			return nil, err
+		}
+		lib, err := library(c)
+		if err != nil {
+			return nil, err
+		}
+		g, problems, err := loadCatalog(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		opts := compileOptions(c, false)
+		opts.Rules.Anchored = true // the embedded engine knows it
+		p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
+		return &server.Compiled{Graph: g, Objectives: objectives, Plan: p}, err
+	}
+}
+
+// unsupported names the first part of a configuration that this version cannot serve: better no start than a silent gap.
+func unsupported(c *config.Config) error {
+	switch {
+	case c.Store.URL != "":
+		return hintError{errors.New("store.url is not supported yet"), "leave it out: the embedded Prometheus is used"}
+	case c.Sources.Backstage != nil || c.Sources.Scaffolder != nil || len(c.Sources.GitLab) > 0:
+		return hintError{errors.New("sources are not supported yet"), "leave them out; objectives on scraped targets (store.scrape) work"}
+	case c.Server.WebConfigFile != "":
+		return hintError{errors.New("server.web_config_file is not supported yet"), "put a TLS proxy in front"}
+	}
+	return nil
+}
+
+// serve runs a server until the context ends, and reloads on a signal.
+func serve(ctx context.Context, env environment, o server.Options, started func(addr string)) error {
+	s, err := server.New(ctx, o)
+	if err != nil {
+		return err
+	}
+	started(s.Addr())
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-env.reload:
+				if err := s.Reload(ctx); err != nil {
+					o.Logger.Error("not taken over; the old configuration keeps running", "error", err, "hint", hintOf(err))
+				} else {
+					o.Logger.Info("reloaded")
+				}
+			}
+		}
+	}()
+	return s.Run(ctx)
+}
+
+func newServe(env environment) *cobra.Command {
+	var conf string
+	cmd := &cobra.Command{
+		Use: "serve --config FILE", Short: "Run the server: embedded Prometheus, HTTP API, web UI", Args: noArgs,
+		Long: `Serve compiles the catalog, evaluates the objectives in an embedded Prometheus, notifies Alertmanager, and serves the web
+UI, the HTTP API, /metrics and a Prometheus query API. The catalog is read again every minute. SIGHUP or POST /-/reload
+takes over a changed configuration; a bad one leaves the old one running.`,
+		Example: "  sightline serve --config sightline.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(conf)
+			if err != nil {
+				return err
+			}
+			if err := unsupported(c); err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(env.stderr, nil))
+			for _, w := range c.NotSupportedYet() {
+				log.Warn(w)
+			}
+			o := server.Options{
+				Compile: compiler(func() (*config.Config, error) { return config.Load(conf) }),
+				Listen:  c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
+				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
+				Version: version, Logger: log,
+			}
+			if c.Alertmanager.URL != "" {
+				o.Alerting = []string{c.Alertmanager.URL}
+			}
+			for _, j := range c.Store.Scrape {
+				o.Scrape = append(o.Scrape, engine.ScrapeJob{Job: j.Job, Targets: j.Targets, Interval: time.Duration(j.Interval)})
+			}
+			return serve(cmd.Context(), env, o, func(addr string) { log.Info("listening", "url", "http://"+addr) })
+		},
+	}
+	cmd.Flags().StringVar(&conf, "config", "", "configuration file")
+	cobra.CheckErr(cmd.MarkFlagRequired("config"))
+	return cmd
+}
+
+func newDemo(env environment) *cobra.Command {
+	var listen, data string
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Serve a simulated platform, to look around", Args: noArgs,
+		Long: `Demo runs the real server on a simulated platform: teams, services, pipelines and scaffolder tasks that do not exist, with
+30 days of history and a few incidents. Nothing is contacted.`,
+		Example: "  sightline demo\n  sightline demo --listen 127.0.0.1:8080 --data /tmp/sightline-demo",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if data == "" {
+				dir, err := os.MkdirTemp("", "sightline-demo-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(dir)
+				data = dir
+			}
+			dir := filepath.Join(data, "catalog")
+			if err := simulate.WriteCatalog(dir); err != nil {
+				return err
+			}
+			c := &config.Config{Catalog: config.Catalog{Files: []string{dir}, PlatformOwner: "group:default/platform"}}
+			c.Alertmanager.Receivers.Email = &config.Email{Smarthost: "mail.simulated:587", From: "slo@example.com"}
+			ctx, start := cmd.Context(), time.Now()
+			compile := compiler(func() (*config.Config, error) { return c, nil })
+			compiled, err := compile(ctx)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(env.stderr, "sightline: making 30 days of simulated history ...")
+			o := server.Options{
+				Compile: compile, Listen: listen, Path: data, Simulated: true, Version: version, Poll: 10 * time.Second,
+				Logger:  slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+				Sources: []exporter.Source{simulate.NewSource(start, 30*24*time.Hour, time.Now)},
+				Collect: []prometheus.Collector{simulate.NewTraffic(compiled.Graph, start, start.Add(-2*time.Hour), time.Now)},
+				History: func(ctx context.Context, e *engine.Engine, objectives []slo.Objective) error {
+					return simulate.WriteHistory(ctx, e, compiled.Graph, objectives, start)
+				},
+			}
+			return serve(ctx, env, o, func(addr string) {
+				fmt.Fprintf(env.stderr, "sightline: the simulated platform is at http://%s (stop with Ctrl-C)\n", addr)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9469", "address to listen on")
+	cmd.Flags().StringVar(&data, "data", "", "folder to keep the data in; a temporary one by default")
+	return cmd
+}
