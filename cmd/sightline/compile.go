@@ -10,11 +10,13 @@ import (
 
 	"github.com/sightline-dev/sightline/alerts"
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/catalog/backstage"
 	"github.com/sightline-dev/sightline/catalog/files"
 	"github.com/sightline-dev/sightline/config"
 	"github.com/sightline-dev/sightline/dashboards"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/slo"
+	"github.com/sightline-dev/sightline/upstream"
 )
 
 // loadConfig reads the configuration, or takes the defaults when none is named.
@@ -37,11 +39,41 @@ func loadConfig(path string, catalogPaths []string) (*config.Config, error) {
 
 // loadCatalog reads the entities that a configuration names.
 func loadCatalog(ctx context.Context, c *config.Config) (*catalog.Graph, []catalog.Problem, error) {
-	if c.Catalog.Backstage != nil {
-		return nil, nil, hintError{errors.New("catalog.backstage is not supported yet"), "name catalog-info.yaml files with --catalog or catalog.files"}
+	entities, problems, err := loadEntities(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	owner := catalog.Ref{}
+	if c.Catalog.PlatformOwner != "" {
+		if owner, err = catalog.ParseRef(c.Catalog.PlatformOwner, "group"); err != nil {
+			return nil, nil, hintError{fmt.Errorf("catalog.platform_owner: %w", err), `write it like "group:default/platform"`}
+		}
+	}
+	g, more := catalog.NewGraph(entities, owner)
+	problems = append(problems, more...)
+	for i := range problems {
+		if problems[i].Owner.IsZero() && !problems[i].Entity.IsZero() {
+			problems[i].Owner = g.Owner(problems[i].Entity)
+		}
+	}
+	return g, problems, nil
+}
+
+// loadEntities reads them from Backstage or from files.
+func loadEntities(ctx context.Context, c *config.Config) ([]*catalog.Entity, []catalog.Problem, error) {
+	if b := c.Catalog.Backstage; b != nil {
+		client, err := upstream.New(upstream.Options{BaseURL: b.URL, TokenFile: b.TokenFile, CAFile: b.CAFile})
+		if err != nil {
+			return nil, nil, err
+		}
+		entities, problems, err := backstage.Load(ctx, client)
+		if err != nil {
+			return nil, nil, exitError{exitUpstream, err}
+		}
+		return entities, problems, nil
 	}
 	if len(c.Catalog.Files) == 0 {
-		return nil, nil, hintError{errors.New("no catalog is named"), "use --catalog PATH, or --config FILE with catalog.files"}
+		return nil, nil, hintError{errors.New("no catalog is named"), "use --catalog PATH, or --config FILE with a catalog"}
 	}
 	found, err := files.Load(ctx, c.Catalog.Files)
 	if err != nil {
@@ -50,20 +82,7 @@ func loadCatalog(ctx context.Context, c *config.Config) (*catalog.Graph, []catal
 	if len(found.Entities) == 0 {
 		return nil, nil, hintError{fmt.Errorf("no Backstage entity in %s", strings.Join(c.Catalog.Files, ", ")), "entities have an apiVersion such as backstage.io/v1alpha1"}
 	}
-	owner := catalog.Ref{}
-	if c.Catalog.PlatformOwner != "" {
-		if owner, err = catalog.ParseRef(c.Catalog.PlatformOwner, "group"); err != nil {
-			return nil, nil, hintError{fmt.Errorf("catalog.platform_owner: %w", err), `write it like "group:default/platform"`}
-		}
-	}
-	g, problems := catalog.NewGraph(found.Entities, owner)
-	problems = append(problems, found.Problems...)
-	for i := range problems {
-		if problems[i].Owner.IsZero() && !problems[i].Entity.IsZero() {
-			problems[i].Owner = g.Owner(problems[i].Entity)
-		}
-	}
-	return g, problems, nil
+	return found.Entities, found.Problems, nil
 }
 
 // compileOptions maps the configuration to the compilers' options.

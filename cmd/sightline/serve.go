@@ -107,6 +107,12 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
 				Version: version, Logger: log,
 			}
+			if b := c.Catalog.Backstage; b != nil {
+				o.Refresh = time.Duration(b.Refresh)
+				if c.Server.Auth.Backstage {
+					o.Auth.Backstage = &auth.BackstageOptions{BaseURL: b.URL}
+				}
+			}
 			if c.Alertmanager.URL != "" {
 				o.Alerting = []string{c.Alertmanager.URL}
 			}
