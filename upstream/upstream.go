@@ -102,21 +102,19 @@ func New(o Options) (*Client, error) {
 // Host is the upstream's host without port.
 func (c *Client) Host() string { return c.base.Hostname() }
 
-// GetJSON asks for path?query and decodes the answer. Busy answers (429, 5xx) and broken connections are tried again,
+// GetJSON asks for a path, which may end in a query, and decodes the answer. Busy answers (429, 5xx) and broken connections are tried again,
 // later and later, not before the upstream's Retry-After; other answers are errors at once.
-func (c *Client) GetJSON(ctx context.Context, path string, query url.Values, into any) (http.Header, error) {
-	return backoff.Retry(ctx, func() (http.Header, error) { return c.once(ctx, path, query, into) }, backoff.WithMaxTries(c.opts.Tries))
+func (c *Client) GetJSON(ctx context.Context, path string, into any) (http.Header, error) {
+	return backoff.Retry(ctx, func() (http.Header, error) { return c.once(ctx, path, into) }, backoff.WithMaxTries(c.opts.Tries))
 }
 
-func (c *Client) once(ctx context.Context, path string, query url.Values, into any) (http.Header, error) {
-	address := *c.base
-	address.Path += path
-	shown := address.String()
-	address.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+func (c *Client) once(ctx context.Context, path string, into any) (http.Header, error) {
+	shown, query, _ := strings.Cut(c.base.String()+path, "?")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, shown, nil)
 	if err != nil {
 		return nil, backoff.Permanent(err)
 	}
+	req.URL.RawQuery = query
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "sightline")
 	if c.opts.TokenFile != "" {

@@ -48,7 +48,7 @@ func Load(ctx context.Context, c *upstream.Client) ([]*catalog.Entity, []catalog
 	seen, total := map[string]bool{}, -1
 	for {
 		var p page
-		if _, err := c.GetJSON(ctx, "/api/catalog/entities/by-query", query, &p); err != nil {
+		if _, err := c.GetJSON(ctx, "/api/catalog/entities/by-query?"+query.Encode(), &p); err != nil {
 			return nil, nil, fmt.Errorf("read catalog: %w", err)
 		}
 		if p.TotalItems == nil {
@@ -64,9 +64,8 @@ func Load(ctx context.Context, c *upstream.Client) ([]*catalog.Entity, []catalog
 				entities = append(entities, e)
 			}
 		}
-		seenItems := len(p.Items)
 		next := p.PageInfo.NextCursor
-		if next == "" || seenItems == 0 {
+		if next == "" || len(p.Items) == 0 {
 			break
 		}
 		if seen[next] {

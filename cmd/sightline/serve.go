@@ -15,11 +15,13 @@ import (
 	"github.com/sightline-dev/sightline/config"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/scaffolder"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/server"
 	"github.com/sightline-dev/sightline/server/auth"
 	"github.com/sightline-dev/sightline/simulate"
 	"github.com/sightline-dev/sightline/slo"
+	"github.com/sightline-dev/sightline/upstream"
 )
 
 // compiler gives the function that the server calls at the start and at each reload.
@@ -49,8 +51,10 @@ func unsupported(c *config.Config) error {
 	switch {
 	case c.Store.URL != "":
 		return hintError{errors.New("store.url is not supported yet"), "leave it out: the embedded Prometheus is used"}
-	case c.Sources.Backstage != nil || c.Sources.Scaffolder != nil || len(c.Sources.GitLab) > 0:
-		return hintError{errors.New("sources are not supported yet"), "leave them out; objectives on scraped targets (store.scrape) work"}
+	case c.Sources.Backstage != nil || len(c.Sources.GitLab) > 0:
+		return hintError{errors.New("sources.backstage and sources.gitlab are not supported yet"), "leave them out; sources.scaffolder and store.scrape work"}
+	case c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour:
+		return hintError{errors.New("sources.scaffolder.backfill is not supported yet"), "leave it out: every task that Backstage still has is read"}
 	case c.Server.WebConfigFile != "":
 		return hintError{errors.New("server.web_config_file is not supported yet"), "put a TLS proxy in front"}
 	}
@@ -109,6 +113,17 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 			}
 			if b := c.Catalog.Backstage; b != nil {
 				o.Refresh = time.Duration(b.Refresh)
+				if c.Sources.Scaffolder != nil {
+					client, err := upstream.New(upstream.Options{BaseURL: b.URL, TokenFile: b.TokenFile, CAFile: b.CAFile})
+					if err != nil {
+						return err
+					}
+					tasks, err := scaffolder.New(client, b.URL, time.Now)
+					if err != nil {
+						return err
+					}
+					o.Sources, o.Poll = append(o.Sources, tasks), time.Duration(c.Sources.Scaffolder.Poll)
+				}
 				if c.Server.Auth.Backstage {
 					o.Auth.Backstage = &auth.BackstageOptions{BaseURL: b.URL}
 				}
