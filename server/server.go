@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -111,6 +112,9 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	compiled, err := o.Compile(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := os.MkdirAll(o.Path, 0o750); err != nil {
+		return nil, fmt.Errorf("make the store's folder: %w", err)
 	}
 	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now}); err != nil {
 		return nil, err

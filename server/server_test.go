@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,7 +144,7 @@ func (r runs) Sync(ctx context.Context, _ *catalog.Graph, to exporter.Sink) erro
 }
 
 func TestARunIsCountedOnceAcrossRestarts(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "made", "when", "missing")
 	for range 3 {
 		source := runs{make(chan struct{}, 1)}
 		url, _, stop := run(t, Options{Path: dir, Poll: time.Hour, Sources: []exporter.Source{source}, Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") }})
