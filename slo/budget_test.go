@@ -132,6 +132,12 @@ func TestTheBudgetIsTheCountOfEvents(t *testing.T) {
 			0,
 		},
 		{
+			"there has never been an error series",
+			func(m int) float64 { return ramp(0, 6000, 0, m) },
+			func(int) float64 { return missing },
+			0,
+		},
+		{
 			"an error series that lives throughout",
 			func(m int) float64 { return ramp(1e6, 6000, 0, m) - ramp(0, 3000, 720, min(m, 730)) },
 			func(m int) float64 { return 5000 + ramp(0, 3000, 720, min(m, 730)) },
