@@ -12,6 +12,7 @@ import (
 func newGenerate(env environment) *cobra.Command {
 	var conf, out, rules, fail string
 	var paths []string
+	var force bool
 	cmd := &cobra.Command{
 		Use: "generate --catalog PATH --out DIR", Short: "Write rules, dashboards and alertmanager.yml for a catalog", Args: noArgs,
 		Long: `Generate compiles a catalog and writes the result to a folder: Prometheus rules for each entity, Grafana dashboards,
@@ -41,6 +42,13 @@ that an earlier run made are replaced or deleted.`,
 			if err := reportText(env.stderr, p.Problems, newStyle(env.stderr, env.env)); err != nil {
 				return err
 			}
+			old, err := files.Read(out)
+			if err != nil {
+				return err
+			}
+			if err := plan.Guard(plan.Compare(old, p.Artifacts), plan.Limits{}); err != nil && !force {
+				return exitError{exitProblems, hintError{err, "check the catalog; --force does it all the same"}}
+			}
 			bar.say("writing %d files ...", len(p.Artifacts))
 			res, err := files.Write(cmd.Context(), out, p)
 			bar.done()
@@ -59,6 +67,7 @@ that an earlier run made are replaced or deleted.`,
 	f.StringVar(&conf, "config", "", "configuration file")
 	f.StringVar(&out, "out", "", "folder to write to")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
+	f.BoolVar(&force, "force", false, "also when a large part of the files would be deleted")
 	f.StringVar(&fail, "fail-on", "error", "worst problems that still give exit code 0 are below this: error, warning or never")
 	cobra.CheckErr(cmd.MarkFlagRequired("out"))
 	return cmd
