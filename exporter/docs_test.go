@@ -1,0 +1,31 @@
+package exporter
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEveryMetricIsInTheDocument(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Metrics of the exporter\n\nWritten by `make docs`. Names follow the OpenTelemetry CI/CD conventions where there is one ([ADR 004](adr/004-run-counters.md)).\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, f := range Families() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, strings.Join(f.Labels, ", "), f.Help)
+	}
+	const path = "../docs/metrics.md"
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(b.String(), string(got)); d != "" {
+		t.Errorf("run `make docs` (-want +got):\n%s", d)
+	}
+}
