@@ -112,8 +112,10 @@ func Build(g *catalog.Graph, opts Options) (*Config, []catalog.Problem) {
 	if opts.BucketAbove <= 0 {
 		opts.BucketAbove = 200
 	}
-	b := &builder{graph: g, options: opts, settings: map[catalog.Ref]catalog.Settings{}, usable: map[catalog.Ref][]Destination{},
-		receivers: map[string]receiver{}, intervals: map[string]hours{}}
+	b := &builder{
+		graph: g, options: opts, settings: map[catalog.Ref]catalog.Settings{}, usable: map[catalog.Ref][]Destination{},
+		receivers: map[string]receiver{}, intervals: map[string]hours{},
+	}
 	for e := range g.Entities() {
 		if e.Ref.Kind == "group" || e.Ref.Kind == "user" {
 			b.read(e)
@@ -126,11 +128,12 @@ func Build(g *catalog.Graph, opts Options) (*Config, []catalog.Problem) {
 		c.root.receiver = platform.ticket
 	} else {
 		b.receivers[Unrouted] = receiver{name: Unrouted}
-		hint := "set catalog.platform_owner in the configuration to a group that has receivers"
+		severity, hint := catalog.SeverityWarning, "set catalog.platform_owner in the configuration to a group that has receivers"
 		if p := g.PlatformOwner(); !p.IsZero() {
+			severity = catalog.SeverityError
 			hint = "give " + p.String() + " an annotation such as " + catalog.Prefix + `receiver.slack: "#platform"`
 		}
-		b.problem(catalog.SeverityWarning, g.PlatformOwner(), "", RulePlatformUnrouted, "alerts without a receiver reach nobody: the platform owner has none", hint)
+		b.problem(severity, g.PlatformOwner(), "", RulePlatformUnrouted, "alerts without a receiver reach nobody: the platform owner has none", hint)
 	}
 	watchdog := &route{label: "alertname", value: WatchdogAlert, receiver: c.root.receiver, interval: 5 * time.Minute, repeat: 24 * time.Hour}
 	if d := opts.WatchdogReceiver; d != (Destination{}) {

@@ -15,7 +15,7 @@ import (
 // platform is a catalog of teams with a receiver each, below a department with one, and a component of each team.
 func platform(t *testing.T, teams int) *catalog.Graph {
 	t.Helper()
-	group := func(name string, parent string, annotations map[string]string) *catalog.Entity {
+	group := func(name, parent string, annotations map[string]string) *catalog.Entity {
 		e := &catalog.Entity{Ref: catalog.NewRef("group", "", name), Name: name, Annotations: annotations}
 		if parent != "" {
 			e.Parent = catalog.NewRef("group", "", parent)

@@ -20,8 +20,10 @@ func NewGraph(entities []*Entity, platformOwner Ref) (*Graph, []Problem) {
 	var problems []Problem
 	for _, e := range entities {
 		if first, dup := g.byRef[e.Ref]; dup {
-			p := Problem{Severity: SeverityError, Entity: e.Ref, File: e.Position.File, Line: e.Position.Line, Column: e.Position.Column,
-				Rule: "entity-duplicate", Message: "entity is defined twice; the first definition is used"}
+			p := Problem{
+				Severity: SeverityError, Entity: e.Ref, File: e.Position.File, Line: e.Position.Line, Column: e.Position.Column,
+				Rule: "entity-duplicate", Message: "entity is defined twice; the first definition is used",
+			}
 			if first.Position.File != "" {
 				p.Hint = "remove this one or the one in " + first.Position.File
 			}

@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/lithammer/fuzzysearch/fuzzy"
 )
 
 // RuleNotSupportedYet is the rule of Problems about values that are right but whose feature is not built yet.
@@ -46,8 +47,10 @@ func (p *parser) problem(severity Severity, rule, hint, format string, args ...a
 	if k := p.entity.Ref.Kind; k == "group" || k == "user" {
 		owner = p.entity.Ref
 	}
-	p.problems = append(p.problems, Problem{Severity: severity, Entity: p.entity.Ref, Owner: owner, Annotation: p.key,
-		File: pos.File, Line: pos.Line, Column: pos.Column, Rule: rule, Hint: hint, Message: fmt.Sprintf(format, args...)})
+	p.problems = append(p.problems, Problem{
+		Severity: severity, Entity: p.entity.Ref, Owner: owner, Annotation: p.key,
+		File: pos.File, Line: pos.Line, Column: pos.Column, Rule: rule, Hint: hint, Message: fmt.Sprintf(format, args...),
+	})
 }
 
 func (p *parser) bad(rule, hint, format string, args ...any) {
@@ -468,7 +471,7 @@ func allowedOn(on, kind string) bool {
 
 // nearKey is the hint for an unknown key.
 func nearKey(name string) string {
-	if indicator, ok := strings.CutPrefix(name, "slo-"); ok && indicator != "" && name != "slo-ref" && editDistance(name, "slo-ref") > 1 {
+	if indicator, ok := strings.CutPrefix(name, "slo-"); ok && indicator != "" && name != "slo-ref" && fuzzy.LevenshteinDistance(name, "slo-ref") > 1 {
 		return fmt.Sprintf("write %sobjective.%s", Prefix, indicator)
 	}
 	stem, sub, dotted := strings.Cut(name, ".")
@@ -495,35 +498,13 @@ func nearKey(name string) string {
 // nearest finds the candidate that differs from s in few letters; "" when none is near.
 func nearest(s string, candidates []string) string {
 	best, distance := "", max(1, min(3, len(s)/3))+1
+	if len(s) > 64 {
+		return ""
+	}
 	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(s), c); d < distance {
+		if d := fuzzy.LevenshteinDistance(strings.ToLower(s), c); d < distance {
 			best, distance = c, d
 		}
 	}
 	return best
-}
-
-// editDistance is the Levenshtein distance in runes; long texts count as far apart.
-func editDistance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	x, y := []rune(a), []rune(b)
-	row := make([]int, len(y)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range x {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range y {
-			cost := diagonal
-			if x[i] != y[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[utf8.RuneCountInString(b)]
 }

@@ -35,7 +35,3 @@ func Slug(r Ref, max int) string {
 	}
 	return words + "-" + hash
 }
-
-// DashboardUID is the Grafana uid of the board of one kind ("owner", "system", "entity", …) about r. It has at most 40
-// characters, Grafana's limit, for a kind of up to 10.
-func DashboardUID(kind string, r Ref) string { return "sl-" + kind + "-" + r.hash()[:26] }

@@ -55,12 +55,16 @@ func (c *compiler) component(r catalog.Ref) *draft {
 	s := forEntity(r)
 	l := &d.layout
 	l.row("Now", false)
-	l.line(4, at(8, lowestBudgetStat(s)), at(8, highestBurnStat(s)), at(8, statistic{title: "Alerts firing", unit: units.Short, thresholds: countSteps(),
+	l.line(4, at(8, lowestBudgetStat(s)), at(8, highestBurnStat(s)), at(8, statistic{
+		title: "Alerts firing", unit: units.Short, thresholds: countSteps(),
 		description: "SLO alerts of this entity that fire now, of any severity.",
-		expr:        orZero("count(" + maxBy("alertname, severity, sloth_id", s.alerts()) + ")")}.panel()))
-	errors := graph{title: "Error rate", unit: units.PercentUnit, min: cog.ToPtr(0.0),
+		expr:        orZero("count(" + maxBy("alertname, severity, sloth_id", s.alerts()) + ")"),
+	}.panel()))
+	errors := graph{
+		title: "Error rate", unit: units.PercentUnit, min: cog.ToPtr(0.0),
 		description: "Share of bad events over five minutes, per objective; of a latency objective the share that was too slow.",
-		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}}}.panel()
+		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}},
+	}.panel()
 	if traffic, ok := trafficGraph("Traffic", objectives); ok {
 		l.line(8, at(8, errors), at(8, traffic), at(8, alertsTable(s)))
 	} else {
@@ -80,20 +84,28 @@ func objectiveRow(o *slo.Objective) []cell {
 	s := forID(o.ID())
 	const by = "sloth_id"
 	name := o.Indicator
-	budget := statistic{title: "Budget remaining: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(2.0),
-		description: "Share of the error budget that is left in the window. Below 0 the objective is missed.", expr: s.remaining(by)}.panel()
-	sli := statistic{title: "SLI: " + name, unit: units.PercentUnit, thresholds: plainSteps(), decimals: cog.ToPtr(3.0),
-		description: "Share of good events over " + windowText(o.Window) + ".", expr: s.sli(by)}.panel()
-	burnDown := graph{title: "Budget burn-down: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), max: cog.ToPtr(1.0), timeFrom: windowLength(o.Window),
+	budget := statistic{
+		title: "Budget remaining: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(2.0),
+		description: "Share of the error budget that is left in the window. Below 0 the objective is missed.", expr: s.remaining(by),
+	}.panel()
+	sli := statistic{
+		title: "SLI: " + name, unit: units.PercentUnit, thresholds: plainSteps(), decimals: cog.ToPtr(3.0),
+		description: "Share of good events over " + windowText(o.Window) + ".", expr: s.sli(by),
+	}.panel()
+	burnDown := graph{
+		title: "Budget burn-down: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), max: cog.ToPtr(1.0), timeFrom: windowLength(o.Window),
 		description: "How the error budget went over its window. It shows the whole window, whatever time the board shows.",
-		queries:     []query{{s.remaining(by), "budget remaining"}}}.panel()
+		queries:     []query{{s.remaining(by), "budget remaining"}},
+	}.panel()
 	queries := make([]query, 0, len(burnWindows))
 	for _, w := range burnWindows {
 		queries = append(queries, query{s.burnOver(by, w), w})
 	}
-	burn := graph{title: "Burn rates: " + name, unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0),
+	burn := graph{
+		title: "Burn rates: " + name, unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0),
 		description: "How fast the budget burns over each window of the burn alerts. At 1 the budget lasts exactly its window.",
-		queries:     queries}.panel()
+		queries:     queries,
+	}.panel()
 	return []cell{at(4, budget, sli), at(10, burnDown), at(10, burn)}
 }
 

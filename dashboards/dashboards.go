@@ -158,9 +158,11 @@ func newCompiler(g *catalog.Graph, objectives []slo.Objective, opts Options) *co
 func (c *compiler) fits(r catalog.Ref) bool {
 	ok := nameable(r)
 	if !ok {
-		p := catalog.Problem{Severity: catalog.SeverityError, Entity: r, Owner: c.graph.Owner(r), Rule: "dashboard-name",
+		p := catalog.Problem{
+			Severity: catalog.SeverityError, Entity: r, Owner: c.graph.Owner(r), Rule: "dashboard-name",
 			Message: "the entity gets no dashboard: its reference has characters that cannot stand in a file name, or is too long",
-			Hint:    "use letters, digits, \"-\", \"_\" and \".\""}
+			Hint:    "use letters, digits, \"-\", \"_\" and \".\"",
+		}
 		if e := c.graph.Entity(r); e != nil {
 			p.File, p.Line, p.Column = e.Position.File, e.Position.Line, e.Position.Column
 		}
@@ -196,14 +198,17 @@ type draft struct {
 func (c *compiler) add(d *draft) {
 	body, err := c.render(d)
 	if err != nil {
-		c.problems = append(c.problems, catalog.Problem{Severity: catalog.SeverityError, Owner: d.owner, Rule: "dashboard-invalid",
-			Message: fmt.Sprintf("the dashboard %s is not valid and was left out: %v", d.path, err)})
+		c.problems = append(c.problems, catalog.Problem{
+			Severity: catalog.SeverityError, Owner: d.owner, Rule: "dashboard-invalid",
+			Message: fmt.Sprintf("the dashboard %s is not valid and was left out: %v", d.path, err),
+		})
 		return
 	}
 	c.boards = append(c.boards, Board{UID: d.uid, Title: d.title, Path: d.path, Owner: d.owner, JSON: body})
 }
 
 func (c *compiler) render(d *draft) ([]byte, error) {
+	//lint:ignore SA1019 the classic model is what Grafana 9 to 13 load from files
 	model := dashboard.Dashboard{
 		Uid: &d.uid, Title: &d.title, Description: &d.description, Tags: d.tags,
 		Timezone: cog.ToPtr("browser"), Editable: cog.ToPtr(false), GraphTooltip: cog.ToPtr(dashboard.DashboardCursorSyncCrosshair),
@@ -258,20 +263,26 @@ func oneString(s string) dashboard.StringOrArrayOfString {
 
 // link is a link at the top of a board that keeps the time range and the variables.
 func link(title, tooltip, url string) dashboard.DashboardLink {
-	return dashboard.DashboardLink{Type: dashboard.DashboardLinkTypeLink, Title: title, Icon: "dashboard", Tooltip: tooltip,
-		Url: &url, Tags: []string{}, KeepTime: true, IncludeVars: true}
+	return dashboard.DashboardLink{
+		Type: dashboard.DashboardLinkTypeLink, Title: title, Icon: "dashboard", Tooltip: tooltip,
+		Url: &url, Tags: []string{}, KeepTime: true, IncludeVars: true,
+	}
 }
 
 // external is a link at the top of a board that leaves Grafana.
 func external(title, icon, tooltip, url string) dashboard.DashboardLink {
-	return dashboard.DashboardLink{Type: dashboard.DashboardLinkTypeLink, Title: title, Icon: icon, Tooltip: tooltip,
-		Url: &url, Tags: []string{}, TargetBlank: true}
+	return dashboard.DashboardLink{
+		Type: dashboard.DashboardLinkTypeLink, Title: title, Icon: icon, Tooltip: tooltip,
+		Url: &url, Tags: []string{}, TargetBlank: true,
+	}
 }
 
 // dropdown lists the boards that carry all the tags.
 func dropdown(title, tooltip string, tags ...string) dashboard.DashboardLink {
-	return dashboard.DashboardLink{Type: dashboard.DashboardLinkTypeDashboards, Title: title, Icon: "external link", Tooltip: tooltip,
-		Tags: tags, AsDropdown: true, KeepTime: true, IncludeVars: true}
+	return dashboard.DashboardLink{
+		Type: dashboard.DashboardLinkTypeDashboards, Title: title, Icon: "external link", Tooltip: tooltip,
+		Tags: tags, AsDropdown: true, KeepTime: true, IncludeVars: true,
+	}
 }
 
 // dataLink is a link on a value or cell. Grafana puts in the time range and the data source.

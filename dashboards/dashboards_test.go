@@ -73,9 +73,11 @@ func shop() ([]*catalog.Entity, []slo.Objective) {
 		}
 	}
 	objective := func(s, owner, system, indicator string) slo.Objective {
-		o := slo.Objective{Entity: ref(s), Owner: ref(owner), Indicator: indicator, Title: "Requests that succeed", Window: slo.Window{Days: 30}, Tier: "2",
+		o := slo.Objective{
+			Entity: ref(s), Owner: ref(owner), Indicator: indicator, Title: "Requests that succeed", Window: slo.Window{Days: 30}, Tier: "2",
 			ErrorQuery: `sum(rate(http_requests_total{job="` + s + `",code=~"5..$"}[$window]))`,
-			TotalQuery: `sum(rate(http_requests_total{job="` + s + `"}[$window]))`, Source: "annotation"}
+			TotalQuery: `sum(rate(http_requests_total{job="` + s + `"}[$window]))`, Source: "annotation",
+		}
 		if system != "" {
 			o.System = ref(system)
 		}
@@ -147,6 +149,7 @@ func TestUIDsAndTagsAreStableAndShort(t *testing.T) {
 func TestBoardsPassStrictUnmarshallingAndValidation(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	for _, b := range build(t, Options{}) {
+		//lint:ignore SA1019 the classic model is what Grafana 9 to 13 load from files
 		var d dashboard.Dashboard
 		// On success the error is a typed nil, so its text is what counts.
 		if err := d.UnmarshalJSONStrict(b.JSON); err != nil && err.Error() != "" {
@@ -159,6 +162,7 @@ func TestBoardsPassStrictUnmarshallingAndValidation(t *testing.T) {
 			t.Errorf("%s: the model does not hold what the board says", b.Path)
 		}
 	}
+	//lint:ignore SA1019 the classic model is what Grafana 9 to 13 load from files
 	var d dashboard.Dashboard
 	broken := bytes.Replace(build(t, Options{})[0].JSON, []byte(`"gridPos"`), []byte(`"gridPosition"`), 1)
 	if err := d.UnmarshalJSONStrict(broken); err == nil || err.Error() == "" {
@@ -418,8 +422,10 @@ func BenchmarkBuild1000(b *testing.B) {
 		e := &catalog.Entity{Ref: catalog.NewRef("component", "", fmt.Sprintf("service-%d", i)), Owner: platformTeam, System: system}
 		entities = append(entities, e)
 		for _, indicator := range []string{"availability", "latency"} {
-			objectives = append(objectives, slo.Objective{Entity: e.Ref, Owner: platformTeam, System: system, Indicator: indicator,
-				TotalQuery: `sum(rate(http_requests_total{job="x"}[$window]))`, Window: slo.Window{Days: 30}})
+			objectives = append(objectives, slo.Objective{
+				Entity: e.Ref, Owner: platformTeam, System: system, Indicator: indicator,
+				TotalQuery: `sum(rate(http_requests_total{job="x"}[$window]))`, Window: slo.Window{Days: 30},
+			})
 		}
 	}
 	slices.Reverse(objectives)

@@ -427,7 +427,8 @@ func (l *linter) noValue(p *lintPanel) {
 		alarming := d.Thresholds != nil && slices.ContainsFunc(d.Thresholds.Steps, func(s struct {
 			Value *float64 `json:"value"`
 			Color string   `json:"color"`
-		}) bool {
+		},
+		) bool {
 			return len(d.Thresholds.Steps) > 1 && s.Color == o.Result.Color
 		})
 		if o.Result.Text != "" && o.Result.Color != "" && !alarming && d.NoValue != "" {

@@ -21,12 +21,16 @@ func (c *compiler) owner() *draft {
 		at(4, highestBurnStat(forOwner)), at(4, pagesStat(forOwner)), at(4, ticketsStat(forOwner)))
 	l.line(10, at(24, objectivesTable(forOwner)))
 	l.line(8,
-		at(12, graph{title: "Lowest budget remaining per entity", unit: units.PercentUnit, thresholds: budgetSteps(), max: cog.ToPtr(1.0),
+		at(12, graph{
+			title: "Lowest budget remaining per entity", unit: units.PercentUnit, thresholds: budgetSteps(), max: cog.ToPtr(1.0),
 			description: "The smallest share of an error budget left, per entity.",
-			queries:     []query{{"min by (entity) (" + forOwner.remaining("entity, sloth_slo") + ")", "{{entity}}"}}}.panel()),
-		at(12, graph{title: "Burn rate per objective", unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0),
+			queries:     []query{{"min by (entity) (" + forOwner.remaining("entity, sloth_slo") + ")", "{{entity}}"}},
+		}.panel()),
+		at(12, graph{
+			title: "Burn rate per objective", unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0),
 			description: "How fast each budget burns. At 1 a budget lasts exactly its window.",
-			queries:     []query{{forOwner.burn("entity, sloth_slo"), "{{entity}} {{sloth_slo}}"}}}.panel()))
+			queries:     []query{{forOwner.burn("entity, sloth_slo"), "{{entity}} {{sloth_slo}}"}},
+		}.panel()))
 
 	l.row("Alerts", false)
 	l.line(6, at(24, alertsTable(forOwner)))

@@ -48,8 +48,10 @@ func (l *layout) row(title string, collapsed bool) {
 		l.collapsed = nil
 	}
 	l.lastID++
-	r := &dashboard.RowPanel{Type: "row", Title: &title, Collapsed: collapsed, Id: l.lastID,
-		GridPos: &dashboard.GridPos{H: 1, W: gridWidth, Y: l.y}, Panels: []dashboard.Panel{}}
+	r := &dashboard.RowPanel{
+		Type: "row", Title: &title, Collapsed: collapsed, Id: l.lastID,
+		GridPos: &dashboard.GridPos{H: 1, W: gridWidth, Y: l.y}, Panels: []dashboard.Panel{},
+	}
 	l.y++
 	l.panels = append(l.panels, r)
 	if collapsed {
@@ -96,8 +98,10 @@ func refID(i int) string {
 func targets(queries []query, instant, asTable bool) []variants.Dataquery {
 	out := make([]variants.Dataquery, 0, len(queries))
 	for i, q := range queries {
-		t := prometheus.Dataquery{Datasource: datasource(), Expr: q.expr, RefId: cog.ToPtr(refID(i)),
-			EditorMode: cog.ToPtr(prometheus.QueryEditorModeCode), Instant: &instant, Range: cog.ToPtr(!instant)}
+		t := prometheus.Dataquery{
+			Datasource: datasource(), Expr: q.expr, RefId: cog.ToPtr(refID(i)),
+			EditorMode: cog.ToPtr(prometheus.QueryEditorModeCode), Instant: &instant, Range: cog.ToPtr(!instant),
+		}
 		if q.legend != "" {
 			t.LegendFormat = cog.ToPtr(q.legend)
 		}
@@ -145,9 +149,13 @@ func (s statistic) panel() *dashboard.Panel {
 		Unit: &s.unit, Decimals: s.decimals, Thresholds: s.thresholds, NoValue: &s.noValue,
 		Color: &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdThresholds},
 		// Without this mapping a missing value has the colour of the lowest threshold, often green.
-		Mappings: []dashboard.ValueMapping{{SpecialValueMap: &dashboard.SpecialValueMap{Type: dashboard.MappingTypeSpecialValue,
-			Options: dashboard.DashboardSpecialValueMapOptions{Match: dashboard.SpecialValueMatchNullAndNan,
-				Result: dashboard.ValueMappingResult{Text: &s.noValue, Color: cog.ToPtr(neutral), Index: cog.ToPtr(int32(0))}}}}},
+		Mappings: []dashboard.ValueMapping{{SpecialValueMap: &dashboard.SpecialValueMap{
+			Type: dashboard.MappingTypeSpecialValue,
+			Options: dashboard.DashboardSpecialValueMapOptions{
+				Match:  dashboard.SpecialValueMatchNullAndNan,
+				Result: dashboard.ValueMappingResult{Text: &s.noValue, Color: cog.ToPtr(neutral), Index: cog.ToPtr(int32(0))},
+			},
+		}}},
 	}
 	if s.link != nil {
 		fields.Links = []dashboard.DashboardLink{*s.link}
@@ -155,10 +163,12 @@ func (s statistic) panel() *dashboard.Panel {
 	return &dashboard.Panel{
 		Type: "stat", Title: &s.title, Description: &s.description, Datasource: datasource(),
 		Targets: targets([]query{{expr: s.expr}}, true, false),
-		Options: stat.Options{GraphMode: common.BigValueGraphModeNone, ColorMode: common.BigValueColorModeValue,
+		Options: stat.Options{
+			GraphMode: common.BigValueGraphModeNone, ColorMode: common.BigValueColorModeValue,
 			JustifyMode: common.BigValueJustifyModeAuto, TextMode: common.BigValueTextModeValue, WideLayout: true,
 			ReduceOptions:          common.ReduceDataOptions{Calcs: []string{"lastNotNull"}},
-			PercentChangeColorMode: common.PercentChangeColorModeStandard, Orientation: common.VizOrientationAuto},
+			PercentChangeColorMode: common.PercentChangeColorModeStandard, Orientation: common.VizOrientationAuto,
+		},
 		FieldConfig: &dashboard.FieldConfigSource{Defaults: fields, Overrides: []dashboard.DashboardFieldConfigSourceOverrides{}},
 	}
 }
@@ -200,8 +210,10 @@ func (g graph) panel() *dashboard.Panel {
 			Tooltip: common.VizTooltipOptions{Mode: common.TooltipDisplayModeMulti, Sort: common.SortOrderDescending},
 		},
 		FieldConfig: &dashboard.FieldConfigSource{
-			Defaults: dashboard.FieldConfig{Unit: &g.unit, Min: g.min, Max: g.max, Thresholds: thresholds, NoValue: cog.ToPtr("No data"),
-				Color: &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdPaletteClassicByName}, Custom: custom},
+			Defaults: dashboard.FieldConfig{
+				Unit: &g.unit, Min: g.min, Max: g.max, Thresholds: thresholds, NoValue: cog.ToPtr("No data"),
+				Color: &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdPaletteClassicByName}, Custom: custom,
+			},
 			Overrides: []dashboard.DashboardFieldConfigSourceOverrides{},
 		},
 	}
@@ -312,8 +324,10 @@ func (g grid) panel() *dashboard.Panel {
 	if len(queries) > 1 {
 		transformations = append(transformations, dashboard.DataTransformerConfig{Id: "merge", Options: map[string]any{}})
 	}
-	transformations = append(transformations, dashboard.DataTransformerConfig{Id: "organize",
-		Options: map[string]any{"excludeByName": exclude, "indexByName": index, "renameByName": rename}})
+	transformations = append(transformations, dashboard.DataTransformerConfig{
+		Id:      "organize",
+		Options: map[string]any{"excludeByName": exclude, "indexByName": index, "renameByName": rename},
+	})
 	options := table.Options{ShowHeader: true, CellHeight: cog.ToPtr(common.TableCellHeightSm)}
 	if g.sortBy != "" {
 		options.SortBy = []common.TableSortByFieldState{{DisplayName: g.sortBy, Desc: &g.descending}}
@@ -325,9 +339,11 @@ func (g grid) panel() *dashboard.Panel {
 		Type: "table", Title: &g.title, Description: &g.description, Datasource: datasource(),
 		Targets: targets(queries, true, true), Transformations: transformations, Options: options,
 		FieldConfig: &dashboard.FieldConfigSource{
-			Defaults: dashboard.FieldConfig{Unit: cog.ToPtr(units.Short), NoValue: cog.ToPtr("–"), Thresholds: plainSteps(),
+			Defaults: dashboard.FieldConfig{
+				Unit: cog.ToPtr(units.Short), NoValue: cog.ToPtr("–"), Thresholds: plainSteps(),
 				Color:  &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdThresholds},
-				Custom: map[string]any{"align": "auto", "cellOptions": map[string]any{"type": "auto"}, "inspect": false}},
+				Custom: map[string]any{"align": "auto", "cellOptions": map[string]any{"type": "auto"}, "inspect": false},
+			},
 			Overrides: overrides,
 		},
 	}

@@ -9,47 +9,63 @@ import (
 // This file holds the panels that several boards show, each for the scope of its board.
 
 func objectivesStat(s scope) *dashboard.Panel {
-	return statistic{title: "Objectives", description: "Service level objectives that have rules.",
-		expr: s.count(), unit: units.Short, thresholds: plainSteps()}.panel()
+	return statistic{
+		title: "Objectives", description: "Service level objectives that have rules.",
+		expr: s.count(), unit: units.Short, thresholds: plainSteps(),
+	}.panel()
 }
 
 func lowestBudgetStat(s scope) *dashboard.Panel {
-	return statistic{title: "Lowest budget remaining", unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0),
+	return statistic{
+		title: "Lowest budget remaining", unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0),
 		description: "The smallest share of an error budget that is left in its window. Below 0 the objective is missed.",
-		expr:        "min(" + s.remaining("sloth_id") + ")"}.panel()
+		expr:        "min(" + s.remaining("sloth_id") + ")",
+	}.panel()
 }
 
 func exhaustedStat(s scope) *dashboard.Panel {
-	return statistic{title: "Budgets exhausted", unit: units.Short, thresholds: countSteps(),
-		description: "Objectives that have no error budget left in their window.", expr: s.exhausted()}.panel()
+	return statistic{
+		title: "Budgets exhausted", unit: units.Short, thresholds: countSteps(),
+		description: "Objectives that have no error budget left in their window.", expr: s.exhausted(),
+	}.panel()
 }
 
 func highestBurnStat(s scope) *dashboard.Panel {
-	return statistic{title: "Highest burn rate", unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0),
+	return statistic{
+		title: "Highest burn rate", unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0),
 		description: "How fast the fastest budget burns now. At 1 a budget lasts exactly its window.",
-		expr:        "max(" + s.burn("sloth_id") + ")"}.panel()
+		expr:        "max(" + s.burn("sloth_id") + ")",
+	}.panel()
 }
 
 func pagesStat(s scope) *dashboard.Panel {
-	return statistic{title: "Pages firing", unit: units.Short, thresholds: countSteps(),
-		description: "SLO alerts of severity page that fire now.", expr: s.firing("page")}.panel()
+	return statistic{
+		title: "Pages firing", unit: units.Short, thresholds: countSteps(),
+		description: "SLO alerts of severity page that fire now.", expr: s.firing("page"),
+	}.panel()
 }
 
 func ticketsStat(s scope) *dashboard.Panel {
-	return statistic{title: "Tickets firing", unit: units.Short, thresholds: steps(green, 1.0, orange),
-		description: "SLO alerts of severity ticket that fire now.", expr: s.firing("ticket")}.panel()
+	return statistic{
+		title: "Tickets firing", unit: units.Short, thresholds: steps(green, 1.0, orange),
+		description: "SLO alerts of severity ticket that fire now.", expr: s.firing("ticket"),
+	}.panel()
 }
 
 func pipelineSuccessStat(s scope) *dashboard.Panel {
-	return statistic{title: "Pipeline success", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0), noValue: "No runs",
+	return statistic{
+		title: "Pipeline success", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0), noValue: "No runs",
 		description: "Share of pipelines that succeeded at their first finish in the shown time. Cancelled and skipped ones do not count.",
-		expr:        s.success("", pipelines)}.panel()
+		expr:        s.success("", pipelines),
+	}.panel()
 }
 
 func scaffolderSuccessStat(s scope) *dashboard.Panel {
-	return statistic{title: "Scaffolder success", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0), noValue: "No tasks",
+	return statistic{
+		title: "Scaffolder success", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0), noValue: "No tasks",
 		description: "Share of scaffolder tasks that succeeded in the shown time. Cancelled ones do not count.",
-		expr:        s.success("", scaffolder)}.panel()
+		expr:        s.success("", scaffolder),
+	}.panel()
 }
 
 // objectivesTable shows one objective per row.
@@ -86,31 +102,38 @@ func alertsTable(s scope) *dashboard.Panel {
 }
 
 func pipelineRunsGraph(s scope) *dashboard.Panel {
-	return resultColours(graph{title: "Pipelines per hour by result", unit: units.Short, bars: true, interval: "10m", min: cog.ToPtr(0.0),
+	return resultColours(graph{
+		title: "Pipelines per hour by result", unit: units.Short, bars: true, interval: "10m", min: cog.ToPtr(0.0),
 		description: "Finished pipelines per hour, every finish counted, by result.",
-		queries:     []query{{s.runsPerHour(pipelines), "{{cicd_pipeline_result}}"}}}.panel())
+		queries:     []query{{s.runsPerHour(pipelines), "{{cicd_pipeline_result}}"}},
+	}.panel())
 }
 
 func scaffolderRunsGraph(s scope) *dashboard.Panel {
-	return resultColours(graph{title: "Scaffolder tasks per hour by result", unit: units.Short, bars: true, interval: "10m", min: cog.ToPtr(0.0),
+	return resultColours(graph{
+		title: "Scaffolder tasks per hour by result", unit: units.Short, bars: true, interval: "10m", min: cog.ToPtr(0.0),
 		description: "Finished scaffolder tasks per hour, by result.",
-		queries:     []query{{s.runsPerHour(scaffolder), "{{cicd_pipeline_result}}"}}}.panel())
+		queries:     []query{{s.runsPerHour(scaffolder), "{{cicd_pipeline_result}}"}},
+	}.panel())
 }
 
 func pipelineDurationGraph(s scope) *dashboard.Panel {
-	return graph{title: "Pipeline duration and queue time", unit: units.Seconds, interval: "10m", min: cog.ToPtr(0.0),
+	return graph{
+		title: "Pipeline duration and queue time", unit: units.Seconds, interval: "10m", min: cog.ToPtr(0.0),
 		description: "Median and 95th percentile of how long pipelines ran, and of how long they waited for a runner.",
 		queries: []query{
 			{s.duration("0.5", "", pipelines, "executing"), "run, median"},
 			{s.duration("0.95", "", pipelines, "executing"), "run, 95 %"},
 			{s.duration("0.95", "", pipelines, "pending"), "queue, 95 %"},
-		}}.panel()
+		},
+	}.panel()
 }
 
 // runsTable shows what ran in the shown time, with its success.
 func runsTable(s scope, title, description, source, what string) *dashboard.Panel {
 	by := "entity, cicd_pipeline_name"
-	return grid{title: title, description: description,
+	return grid{
+		title: title, description: description,
 		columns: []column{
 			{label: "entity", name: "Entity"},
 			{label: "cicd_pipeline_name", name: what},

@@ -26,35 +26,51 @@ func (c *compiler) platform() *draft {
 
 	l.row("Backstage plugins", false)
 	l.line(8,
-		at(8, graph{title: "Plugin requests", unit: units.RequestsPerSecond, min: cog.ToPtr(0.0),
+		at(8, graph{
+			title: "Plugin requests", unit: units.RequestsPerSecond, min: cog.ToPtr(0.0),
 			description: "Requests per second that each backend plugin of Backstage answered.",
-			queries:     []query{{"sum by (plugin) (rate(backstage_plugin_requests_total[$__rate_interval]))", "{{plugin}}"}}}.panel()),
-		at(8, graph{title: "Plugin errors", unit: units.PercentUnit, min: cog.ToPtr(0.0),
+			queries:     []query{{"sum by (plugin) (rate(backstage_plugin_requests_total[$__rate_interval]))", "{{plugin}}"}},
+		}.panel()),
+		at(8, graph{
+			title: "Plugin errors", unit: units.PercentUnit, min: cog.ToPtr(0.0),
 			description: "Share of requests that each plugin answered with a 5xx status.",
 			queries: []query{{`sum by (plugin) (rate(backstage_plugin_requests_total{code=~"5.."}[$__rate_interval])) / ` +
-				"sum by (plugin) (rate(backstage_plugin_requests_total[$__rate_interval]))", "{{plugin}}"}}}.panel()),
-		at(8, graph{title: "Plugin latency, 95 %", unit: units.Seconds, min: cog.ToPtr(0.0),
+				"sum by (plugin) (rate(backstage_plugin_requests_total[$__rate_interval]))", "{{plugin}}"}},
+		}.panel()),
+		at(8, graph{
+			title: "Plugin latency, 95 %", unit: units.Seconds, min: cog.ToPtr(0.0),
 			description: "95th percentile of the time that each plugin took to answer.",
-			queries: []query{{"histogram_quantile(0.95, sum by (le, plugin) (rate(backstage_plugin_request_duration_seconds_bucket[$__rate_interval])))",
-				"{{plugin}}"}}}.panel()))
+			queries: []query{{
+				"histogram_quantile(0.95, sum by (le, plugin) (rate(backstage_plugin_request_duration_seconds_bucket[$__rate_interval])))",
+				"{{plugin}}",
+			}},
+		}.panel()))
 
 	l.row("Coverage", false)
 	const entities, components = "count(" + `max by (entity) (sightline_entity_info)` + ")", `max by (entity) (sightline_entity_info{entity=~"component:.+"})`
 	l.line(4,
-		at(8, statistic{title: "Entities", unit: units.Short, thresholds: plainSteps(),
-			description: "Entities of the catalog that Sightline watches.", expr: entities}.panel()),
-		at(8, statistic{title: "Entities with an owner", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0),
+		at(8, statistic{
+			title: "Entities", unit: units.Short, thresholds: plainSteps(),
+			description: "Entities of the catalog that Sightline watches.", expr: entities,
+		}.panel()),
+		at(8, statistic{
+			title: "Entities with an owner", unit: units.PercentUnit, thresholds: ratioSteps(), decimals: cog.ToPtr(1.0),
 			description: "Share of entities that have an owner. With a platform owner configured, it owns the rest, and this is 100 %; sightline lint lists them.",
-			expr:        `(count(max by (entity) (sightline_entity_info{owner!=""})) or vector(0)) / ` + entities}.panel()),
-		at(8, statistic{title: "Components with an objective", unit: units.PercentUnit, thresholds: steps(red, 0.5, orange, 0.8, green), decimals: cog.ToPtr(1.0),
+			expr:        `(count(max by (entity) (sightline_entity_info{owner!=""})) or vector(0)) / ` + entities,
+		}.panel()),
+		at(8, statistic{
+			title: "Components with an objective", unit: units.PercentUnit, thresholds: steps(red, 0.5, orange, 0.8, green), decimals: cog.ToPtr(1.0),
 			description: "Share of components that have at least one service level objective.",
-			expr:        "(count(max by (entity) (sloth_slo_info{entity=~\"component:.+\"})) or vector(0)) / count(" + components + ")"}.panel()))
+			expr:        "(count(max by (entity) (sloth_slo_info{entity=~\"component:.+\"})) or vector(0)) / count(" + components + ")",
+		}.panel()))
 
 	l.row("Sightline itself", false)
 	l.line(8, at(12, sourcesTable()),
-		at(12, graph{title: "Age of each source's last success", unit: units.Seconds, min: cog.ToPtr(0.0),
+		at(12, graph{
+			title: "Age of each source's last success", unit: units.Seconds, min: cog.ToPtr(0.0),
 			description: "Time since each source was last read without an error. A rising line is a source that is behind.",
-			queries:     []query{{"time() - max by (source) (sightline_source_last_success_timestamp_seconds)", "{{source}}"}}}.panel()))
+			queries:     []query{{"time() - max by (source) (sightline_source_last_success_timestamp_seconds)", "{{source}}"}},
+		}.panel()))
 	return d
 }
 
@@ -99,10 +115,13 @@ func sourcesTable() *dashboard.Panel {
 		description: "The systems that Sightline reads, whether the last read worked, and how long ago one worked.",
 		columns: []column{
 			{label: "source", name: "Source"},
-			{expr: "max by (source) (sightline_source_up)", name: "State", unit: units.Short, thresholds: steps(red, 1.0, green), width: 110,
+			{
+				expr: "max by (source) (sightline_source_up)", name: "State", unit: units.Short, thresholds: steps(red, 1.0, green), width: 110,
 				mappings: []map[string]any{{"type": "value", "options": map[string]any{
 					"0": map[string]any{"text": "down", "color": red, "index": 0},
-					"1": map[string]any{"text": "up", "color": green, "index": 1}}}}},
+					"1": map[string]any{"text": "up", "color": green, "index": 1},
+				}}},
+			},
 			{expr: "time() - max by (source) (sightline_source_last_success_timestamp_seconds)", name: "Last success", unit: units.Seconds, decimals: 0, width: 140},
 		},
 		sortBy: "State",

@@ -71,6 +71,7 @@ func (s scope) count() string { return orZero("count(" + maxBy("sloth_id", s.of(
 func (s scope) exhausted() string {
 	return orZero("count(" + s.remaining("sloth_id") + " <= 0)")
 }
+
 func (s scope) firing(severity string) string {
 	return orZero("count(" + maxBy("alertname, sloth_id", s.alerts("severity="+quote(severity))) + ")")
 }

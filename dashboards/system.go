@@ -64,15 +64,21 @@ func (c *compiler) systemsLink() []dashboard.DashboardLink {
 func (c *compiler) redRow(r catalog.Ref, open *dashboard.DashboardLink) []cell {
 	s := forEntity(r)
 	label := r.String()
-	budget := statistic{title: "Budget: " + label, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0), link: open,
+	budget := statistic{
+		title: "Budget: " + label, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0), link: open,
 		description: "The smallest share of an error budget left of this component. Click to open its board.",
-		expr:        "min(" + s.remaining("sloth_id") + ")"}.panel()
-	burn := statistic{title: "Burn: " + label, unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0), link: open,
+		expr:        "min(" + s.remaining("sloth_id") + ")",
+	}.panel()
+	burn := statistic{
+		title: "Burn: " + label, unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0), link: open,
 		description: "How fast this component's fastest budget burns now. Click to open its board.",
-		expr:        "max(" + s.burn("sloth_id") + ")"}.panel()
-	errors := graph{title: "Errors: " + label, unit: units.PercentUnit, min: cog.ToPtr(0.0),
+		expr:        "max(" + s.burn("sloth_id") + ")",
+	}.panel()
+	errors := graph{
+		title: "Errors: " + label, unit: units.PercentUnit, min: cog.ToPtr(0.0),
 		description: "Share of bad events over five minutes, per objective; of a latency objective the share that was too slow.",
-		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}}}.panel()
+		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}},
+	}.panel()
 	traffic, ok := trafficGraph("Rate: "+label, c.byEntity[r])
 	if !ok {
 		return []cell{at(4, budget, burn), at(20, errors)}
@@ -97,8 +103,10 @@ func trafficGraph(title string, objectives []*slo.Objective) (*dashboard.Panel, 
 	if len(queries) == 0 {
 		return nil, false
 	}
-	return graph{title: title, unit: units.CountsPerSecond, min: cog.ToPtr(0.0),
-		description: "Events per second that the objectives count, good and bad.", queries: queries}.panel(), true
+	return graph{
+		title: title, unit: units.CountsPerSecond, min: cog.ToPtr(0.0),
+		description: "Events per second that the objectives count, good and bad.", queries: queries,
+	}.panel(), true
 }
 
 // dataFlowOrder sorts callers before what they depend on, and by ref where neither depends on the other. In a cycle the

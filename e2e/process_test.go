@@ -110,14 +110,6 @@ func (p *process) stop() {
 	})
 }
 
-// kill ends the process at once, as a power cut would.
-func (p *process) kill() {
-	p.once.Do(func() {
-		p.cmd.Process.Kill()
-		<-p.done
-	})
-}
-
 // freeAddr is a loopback address that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -26,14 +27,22 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sightline_engine_collect_duration_seconds",
-			Help: "How long it took to append Sightline's own metrics to its store.", Buckets: []float64{.005, .02, .1, .5, 2, 10}}),
-		series: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sightline_engine_collected_series",
-			Help: "Series of Sightline's own metrics that the last collection appended."}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "sightline_engine_collect_failures_total",
-			Help: "Collections of Sightline's own metrics that failed or were incomplete."}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "sightline_engine_refused_samples_total",
-			Help: "Samples of Sightline's own metrics that the store refused, mostly because they were not newer than the last."}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sightline_engine_collect_duration_seconds",
+			Help: "How long it took to append Sightline's own metrics to its store.", Buckets: []float64{.005, .02, .1, .5, 2, 10},
+		}),
+		series: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sightline_engine_collected_series",
+			Help: "Series of Sightline's own metrics that the last collection appended.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sightline_engine_collect_failures_total",
+			Help: "Collections of Sightline's own metrics that failed or were incomplete.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sightline_engine_refused_samples_total",
+			Help: "Samples of Sightline's own metrics that the store refused, mostly because they were not newer than the last.",
+		}),
 	}
 	reg.MustRegister(m.duration, m.series, m.failures, m.refused)
 	return m
@@ -212,7 +221,7 @@ func created(ts interface{ AsTime() time.Time }) int64 { return max(ts.AsTime().
 func (p *pass) find(name string, m *dto.Metric, extraName, extraValue string) (s *collected, fresh bool) {
 	c := p.c
 	c.b.Reset()
-	c.b.Add(labels.MetricName, name)
+	c.b.Add(model.MetricNameLabel, name)
 	for _, l := range m.GetLabel() {
 		if l.GetValue() != "" { // an empty label is no label
 			c.b.Add(l.GetName(), l.GetValue())

@@ -147,10 +147,6 @@ func NewError(doing, hint string, err error) *Error { return &Error{doing, hint,
 // enableAnchored makes the parser accept the modifier "anchored". The switch is global to the process.
 var enableAnchored = sync.OnceFunc(func() { parser.EnableExtendedRangeSelectors = true })
 
-// EnableAnchored makes PromQL's parser accept the modifier "anchored" in this process, as Open does. It may be called
-// many times.
-func EnableAnchored() { enableAnchored() }
-
 // Open opens the store, or makes it. Nothing runs before Run, but everything may be queried and appended.
 // The caller closes the engine. An error about the store carries a hint (see Error).
 func Open(opts Options) (_ *Engine, err error) {
@@ -187,8 +183,10 @@ func Open(opts Options) (_ *Engine, err error) {
 			return nil, fmt.Errorf("open engine: external URL: %w", err)
 		}
 	}
-	e := &Engine{opts: opts, log: opts.Logger, now: opts.Now, reg: prometheus.NewRegistry(),
-		loader: &memoryLoader{}, groups: map[string]*rules.Group{}, stopped: make(chan struct{})}
+	e := &Engine{
+		opts: opts, log: opts.Logger, now: opts.Now, reg: prometheus.NewRegistry(),
+		loader: &memoryLoader{}, groups: map[string]*rules.Group{}, stopped: make(chan struct{}),
+	}
 	cfg, am, sc, err := parts(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)

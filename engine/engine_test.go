@@ -97,8 +97,10 @@ groups:
 			t.Errorf("rule %+v", r)
 		}
 	}
-	want := []Alert{{Name: "Many", Labels: map[string]string{"alertname": "Many", "a": "b", "severity": "page"},
-		Annotations: map[string]string{"summary": "10"}, State: "firing", ActiveAt: start.Add(3 * time.Minute), Value: 10}}
+	want := []Alert{{
+		Name: "Many", Labels: map[string]string{"alertname": "Many", "a": "b", "severity": "page"},
+		Annotations: map[string]string{"summary": "10"}, State: "firing", ActiveAt: start.Add(3 * time.Minute), Value: 10,
+	}}
 	if diff := cmp.Diff(want, e.Alerts()); diff != "" {
 		t.Errorf("alerts (-want +got):\n%s", diff)
 	}
@@ -189,7 +191,7 @@ func TestASeriesThatIsGoneEndsAtTheNextCollection(t *testing.T) {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "g", Help: "."}, []string{"l"})
 	reg.MustRegister(g)
 	e := open(t, func(o *Options) { o.Gatherer = reg })
-	collect := func(minute int, want int) {
+	collect := func(minute, want int) {
 		t.Helper()
 		at := start.Add(time.Duration(minute) * time.Minute)
 		if err := e.Collect(t.Context(), at); err != nil {

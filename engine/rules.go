@@ -160,8 +160,10 @@ func (e *Engine) Rules() []RuleState {
 	var out []RuleState
 	for _, g := range (ruleView{e}).RuleGroups() {
 		for _, r := range g.Rules() {
-			s := RuleState{File: g.File(), Group: g.Name(), Name: r.Name(), Kind: "recording", Health: string(r.Health()),
-				EvaluationTime: r.GetEvaluationDuration(), LastEvaluation: r.GetEvaluationTimestamp()}
+			s := RuleState{
+				File: g.File(), Group: g.Name(), Name: r.Name(), Kind: "recording", Health: string(r.Health()),
+				EvaluationTime: r.GetEvaluationDuration(), LastEvaluation: r.GetEvaluationTimestamp(),
+			}
 			if _, ok := r.(*rules.AlertingRule); ok {
 				s.Kind = "alerting"
 			}
@@ -183,8 +185,10 @@ func (e *Engine) Alerts() []Alert {
 	var found []keyed
 	for _, r := range (ruleView{e}).AlertingRules() {
 		for _, a := range r.ActiveAlerts() {
-			found = append(found, keyed{a.Labels, Alert{Name: r.Name(), Labels: a.Labels.Map(), Annotations: a.Annotations.Map(),
-				State: a.State.String(), ActiveAt: a.ActiveAt, Value: a.Value}})
+			found = append(found, keyed{a.Labels, Alert{
+				Name: r.Name(), Labels: a.Labels.Map(), Annotations: a.Annotations.Map(),
+				State: a.State.String(), ActiveAt: a.ActiveAt, Value: a.Value,
+			}})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b keyed) int { return labels.Compare(a.l, b.l) })
@@ -234,12 +238,6 @@ func oneDocument(body []byte) error {
 			return fmt.Errorf("line %d: a second YAML document; Prometheus reads only the first", doc.Content[0].Line)
 		}
 	}
-}
-
-// CheckRules says what SetRules would find wrong with rule files.
-func CheckRules(files map[string][]byte) error {
-	_, err := parseRules(files)
-	return err
 }
 
 // A memoryLoader gives the rule manager groups that were parsed before.

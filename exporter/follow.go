@@ -33,8 +33,10 @@ func NewSourceMetrics(reg prometheus.Registerer) *SourceMetrics {
 		reg.MustRegister(v)
 		return v
 	}
-	return &SourceMetrics{up: gauge(sourceUp), success: gauge(sourceSuccess), duration: gauge(sourceDuration), poll: gauge(sourcePoll),
-		runs: counter(sourceRuns), errors: counter(sourceErrors)}
+	return &SourceMetrics{
+		up: gauge(sourceUp), success: gauge(sourceSuccess), duration: gauge(sourceDuration), poll: gauge(sourcePoll),
+		runs: counter(sourceRuns), errors: counter(sourceErrors),
+	}
 }
 
 // FollowOptions are the settings of Follow.

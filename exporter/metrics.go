@@ -37,21 +37,35 @@ const (
 )
 
 var families = [...]Family{
-	pipelineRuns: {"cicd_pipeline_runs_total", "Finished pipeline runs, also those that never had a duration.", "counter",
-		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_result", "ref_kind", "attempt"}},
-	pipelineDuration: {"cicd_pipeline_run_duration_seconds", "Time that finished pipeline runs spent executing, or pending before that.", "histogram",
-		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_run_state", "cicd_pipeline_result", "ref_kind"}},
-	pipelineActive: {"cicd_pipeline_run_active", "Pipeline runs that are not finished.", "gauge",
-		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_run_state"}},
-	taskRuns: {"cicd_pipeline_task_runs_total", "Finished jobs or steps of pipelines, also those that never had a duration.", "counter",
-		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_task_name", "cicd_pipeline_task_run_result"}},
-	taskDuration: {"cicd_pipeline_task_run_duration_seconds", "Time that finished jobs or steps spent executing.", "histogram",
-		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_task_name", "cicd_pipeline_task_run_result"}},
+	pipelineRuns: {
+		"cicd_pipeline_runs_total", "Finished pipeline runs, also those that never had a duration.", "counter",
+		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_result", "ref_kind", "attempt"},
+	},
+	pipelineDuration: {
+		"cicd_pipeline_run_duration_seconds", "Time that finished pipeline runs spent executing, or pending before that.", "histogram",
+		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_run_state", "cicd_pipeline_result", "ref_kind"},
+	},
+	pipelineActive: {
+		"cicd_pipeline_run_active", "Pipeline runs that are not finished.", "gauge",
+		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_run_state"},
+	},
+	taskRuns: {
+		"cicd_pipeline_task_runs_total", "Finished jobs or steps of pipelines, also those that never had a duration.", "counter",
+		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_task_name", "cicd_pipeline_task_run_result"},
+	},
+	taskDuration: {
+		"cicd_pipeline_task_run_duration_seconds", "Time that finished jobs or steps spent executing.", "histogram",
+		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_task_name", "cicd_pipeline_task_run_result"},
+	},
 	namesCapped: {"sightline_names_capped_total", "Runs counted under the name other, because the cap of names was reached.", "counter", []string{"source"}},
-	entityInfo: {"sightline_entity_info", "Always 1; what the catalog says of an entity.", "gauge",
-		[]string{"entity", "owner", "system", "domain", "type", "lifecycle", "tier"}},
-	joinInfo: {"sightline_join_info", "Always 1; the entity that a key of another system stands for.", "gauge",
-		[]string{"source", "key", "entity", "owner"}},
+	entityInfo: {
+		"sightline_entity_info", "Always 1; what the catalog says of an entity.", "gauge",
+		[]string{"entity", "owner", "system", "domain", "type", "lifecycle", "tier"},
+	},
+	joinInfo: {
+		"sightline_join_info", "Always 1; the entity that a key of another system stands for.", "gauge",
+		[]string{"source", "key", "entity", "owner"},
+	},
 	sourceUp:       {"sightline_source_up", "Whether the last synchronisation with the source succeeded.", "gauge", []string{"source", "host"}},
 	sourceSuccess:  {"sightline_source_last_success_timestamp_seconds", "When the source was last read completely.", "gauge", []string{"source", "host"}},
 	sourceDuration: {"sightline_source_sync_duration_seconds", "How long the last synchronisation took.", "gauge", []string{"source", "host"}},
@@ -169,8 +183,10 @@ func (m tallyMetric) Write(out *dto.Metric) error {
 		out.Counter = &dto.Counter{Value: proto.Float64(float64(t.Count)), CreatedTimestamp: created}
 		return nil
 	}
-	h := &dto.Histogram{SampleCount: proto.Uint64(t.Count), SampleSum: proto.Float64(t.Sum), CreatedTimestamp: created,
-		Schema: proto.Int32(NativeSchema), ZeroThreshold: proto.Float64(nativeZero), ZeroCount: proto.Uint64(t.Zero)}
+	h := &dto.Histogram{
+		SampleCount: proto.Uint64(t.Count), SampleSum: proto.Float64(t.Sum), CreatedTimestamp: created,
+		Schema: proto.Int32(NativeSchema), ZeroThreshold: proto.Float64(nativeZero), ZeroCount: proto.Uint64(t.Zero),
+	}
 	var sum uint64
 	for i, b := range bounds(t.Key.Level) {
 		if i < len(t.Buckets) {

@@ -70,14 +70,6 @@ var (
 	taskBounds     = []float64{10, 60, 300, 1800}
 )
 
-// Buckets gives the upper bounds, in seconds, of the classic histogram of a level, without +Inf.
-func Buckets(l Level) []float64 {
-	if l == LevelTask {
-		return slices.Clone(taskBounds)
-	}
-	return slices.Clone(pipelineBounds)
-}
-
 func bounds(l Level) []float64 {
 	if l == LevelTask {
 		return taskBounds

@@ -40,8 +40,10 @@ func Build(in Input) (*Plan, error) {
 		for ; i < len(objectives) && objectives[i].Entity == entity; i++ {
 			made, err := in.Groups(&objectives[i])
 			if err != nil {
-				p.Problems = append(p.Problems, catalog.Problem{Severity: catalog.SeverityError, Entity: entity, Owner: owner, Rule: "objective-rules",
-					Message: "the rules of " + objectives[i].ID() + " cannot be made: " + err.Error()})
+				p.Problems = append(p.Problems, catalog.Problem{
+					Severity: catalog.SeverityError, Entity: entity, Owner: owner, Rule: "objective-rules",
+					Message: "the rules of " + objectives[i].ID() + " cannot be made: " + err.Error(),
+				})
 				continue
 			}
 			groups = append(groups, made...)

@@ -69,8 +69,10 @@ func (b *builder) problem(e *catalog.Entity, severity catalog.Severity, key, rul
 			break
 		}
 	}
-	b.problems = append(b.problems, catalog.Problem{Severity: severity, Entity: e.Ref, Owner: b.g.Owner(e.Ref), Annotation: key,
-		File: p.File, Line: p.Line, Column: p.Column, Rule: rule, Message: message, Hint: hint})
+	b.problems = append(b.problems, catalog.Problem{
+		Severity: severity, Entity: e.Ref, Owner: b.g.Owner(e.Ref), Annotation: key,
+		File: p.File, Line: p.Line, Column: p.Column, Rule: rule, Message: message, Hint: hint,
+	})
 }
 
 // levels are the settings that an entity inherits from, nearest first: itself, its system, its owner.

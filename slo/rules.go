@@ -144,15 +144,19 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 			clauses = append(clauses, "("+clause+")")
 		}
 		if len(clauses) > 0 {
-			fast.Rules = append(fast.Rules, Rule{Alert: AlertBurn, Expr: strings.Join(clauses, " or "),
+			fast.Rules = append(fast.Rules, Rule{
+				Alert: AlertBurn, Expr: strings.Join(clauses, " or "),
 				Labels:      with("severity", string(severity), "sloth_severity", string(severity)),
-				Annotations: annotations(name+" burns its error budget too fast", "The error ratio is far above what the target of "+o.Target.Percent()+" % over "+o.Window.String()+" allows.")})
+				Annotations: annotations(name+" burns its error budget too fast", "The error ratio is far above what the target of "+o.Target.Percent()+" % over "+o.Window.String()+" allows."),
+			})
 		}
 	}
 	if !o.Defaulted && o.MaxSeverity != SeverityOff {
-		fast.Rules = append(fast.Rules, Rule{Alert: AlertAbsent, Expr: "absent(" + SeriesTotal + match + ")", For: 15 * time.Minute,
+		fast.Rules = append(fast.Rules, Rule{
+			Alert: AlertAbsent, Expr: "absent(" + SeriesTotal + match + ")", For: 15 * time.Minute,
 			Labels:      with("severity", "ticket", "sloth_severity", "ticket"),
-			Annotations: annotations(name+" has no data", "The query of all events returns nothing; the objective cannot be measured.")})
+			Annotations: annotations(name+" has no data", "The query of all events returns nothing; the objective cannot be measured."),
+		})
 	}
 
 	period := RuleGroup{Name: "sightline-slo-period-" + id, Interval: 5 * time.Minute}
@@ -169,10 +173,12 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	record(&period, SeriesBudgetRemaining, "1 - "+max(SeriesPeriodBurnRate), derived)
 	record(&period, SeriesInfo, "vector(1)", with("sloth_mode", "sightline", "sloth_objective", o.Target.Percent(), "sloth_spec", "sightline", "sloth_version", "exact"))
 	if o.MaxSeverity != SeverityOff {
-		period.Rules = append(period.Rules, Rule{Alert: AlertExhausted,
+		period.Rules = append(period.Rules, Rule{
+			Alert:       AlertExhausted,
 			Expr:        max(SeriesBudgetRemaining) + " <= 0 and (sum_over_time(" + SeriesErrorsPeriod + match + "[" + w + "]) * 300 > 1.5)",
 			Labels:      with("severity", "ticket", "sloth_severity", "ticket"),
-			Annotations: annotations(name+" has used up its error budget", "No error budget is left in the window of "+w+".")})
+			Annotations: annotations(name+" has used up its error budget", "No error budget is left in the window of "+w+"."),
+		})
 	}
 	return []RuleGroup{fast, period}
 }

@@ -84,8 +84,10 @@ func (w Window) BurnPairs() []BurnPair {
 		return decimal(r)
 	}
 	return []BurnPair{
-		{SeverityPage, "5m", "1h", factor(2, 1)}, {SeverityPage, "30m", "6h", factor(5, 6)},
-		{SeverityTicket, "2h", "1d", factor(10, 24)}, {SeverityTicket, "6h", "3d", factor(10, 72)},
+		{SeverityPage, "5m", "1h", factor(2, 1)},
+		{SeverityPage, "30m", "6h", factor(5, 6)},
+		{SeverityTicket, "2h", "1d", factor(10, 24)},
+		{SeverityTicket, "6h", "3d", factor(10, 72)},
 	}
 }
 

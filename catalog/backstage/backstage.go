@@ -90,8 +90,10 @@ func entity(it item) (*catalog.Entity, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &catalog.Entity{Ref: ref, Name: it.Metadata.Name, Title: it.Metadata.Title, Description: it.Metadata.Description,
-		Type: it.Spec.Type, Lifecycle: it.Spec.Lifecycle, Annotations: map[string]string{}}
+	e := &catalog.Entity{
+		Ref: ref, Name: it.Metadata.Name, Title: it.Metadata.Title, Description: it.Metadata.Description,
+		Type: it.Spec.Type, Lifecycle: it.Spec.Lifecycle, Annotations: map[string]string{},
+	}
 	for k, v := range it.Metadata.Annotations {
 		if catalog.KeepsAnnotation(k) {
 			e.Annotations[k] = v

@@ -65,8 +65,10 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 			return nil, fmt.Errorf("read catalog file: %w", err)
 		}
 		if info.Size() > maxSize {
-			out.Problems = append(out.Problems, catalog.Problem{Severity: catalog.SeverityWarning, File: name, Rule: "file-too-large",
-				Message: fmt.Sprintf("the file is larger than %d MiB and is not read", maxSize>>20)})
+			out.Problems = append(out.Problems, catalog.Problem{
+				Severity: catalog.SeverityWarning, File: name, Rule: "file-too-large",
+				Message: fmt.Sprintf("the file is larger than %d MiB and is not read", maxSize>>20),
+			})
 			continue
 		}
 		body, err := os.ReadFile(name)
@@ -145,8 +147,10 @@ func Parse(name string, body []byte) ([]*catalog.Entity, []catalog.Problem) {
 		}
 		if err != nil {
 			msg := strings.TrimPrefix(err.Error(), "yaml: ")
-			p := catalog.Problem{Severity: catalog.SeverityError, File: name, Line: lineOf(msg), Rule: "yaml-syntax", Message: "this is not YAML: " + msg,
-				Hint: "mend it; what follows it in the file is not read"}
+			p := catalog.Problem{
+				Severity: catalog.SeverityError, File: name, Line: lineOf(msg), Rule: "yaml-syntax", Message: "this is not YAML: " + msg,
+				Hint: "mend it; what follows it in the file is not read",
+			}
 			return entities, append(problems, p)
 		}
 		if len(doc.Content) == 0 {
@@ -219,8 +223,10 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
 	var problems []catalog.Problem
 	problem := func(n *yaml.Node, annotation, rule, message, hint string) {
 		p := at(n)
-		problems = append(problems, catalog.Problem{Severity: catalog.SeverityError, Entity: e.Ref, Annotation: annotation, File: p.File, Line: p.Line, Column: p.Column,
-			Rule: rule, Message: message, Hint: hint})
+		problems = append(problems, catalog.Problem{
+			Severity: catalog.SeverityError, Entity: e.Ref, Annotation: annotation, File: p.File, Line: p.Line, Column: p.Column,
+			Rule: rule, Message: message, Hint: hint,
+		})
 	}
 	if namespace == "" {
 		namespace = "default"

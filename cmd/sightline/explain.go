@@ -18,13 +18,17 @@ func newExplain(env environment) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		&cobra.Command{Use: "annotations", Short: "Print every annotation and the grammar of the values", Args: noArgs,
-			RunE: func(*cobra.Command, []string) error { return explainAnnotations(env.stdout) }},
-		&cobra.Command{Use: "config", Short: "Print the commented configuration file", Args: noArgs,
+		&cobra.Command{
+			Use: "annotations", Short: "Print every annotation and the grammar of the values", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error { return explainAnnotations(env.stdout) },
+		},
+		&cobra.Command{
+			Use: "config", Short: "Print the commented configuration file", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error {
 				_, err := io.WriteString(env.stdout, config.Example())
 				return err
-			}},
+			},
+		},
 	)
 	return cmd
 }

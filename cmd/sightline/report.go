@@ -188,8 +188,11 @@ func reportCodeQuality(w io.Writer, problems []catalog.Problem, _ style) error {
 	severity := map[catalog.Severity]string{catalog.SeverityError: "major", catalog.SeverityWarning: "minor", catalog.SeverityInfo: "info"}
 	out := []issue{}
 	for _, p := range problems {
-		out = append(out, issue{"issue", message(p), p.Rule, fingerprint(p), severity[p.Severity], []string{"Style"},
-			location{cmp.Or(p.File, "catalog-info.yaml"), lines{max(p.Line, 1)}}})
+		out = append(out, issue{
+			"issue", message(p), p.Rule, fingerprint(p), severity[p.Severity],
+			[]string{"Style"},
+			location{cmp.Or(p.File, "catalog-info.yaml"), lines{max(p.Line, 1)}},
+		})
 	}
 	return encodeJSON(w, out)
 }
@@ -202,12 +205,16 @@ func reportSARIF(w io.Writer, problems []catalog.Problem, _ style) error {
 	results := []object{}
 	for _, p := range problems {
 		ids[p.Rule] = true
-		r := object{"ruleId": p.Rule, "level": level[p.Severity], "message": object{"text": message(p)},
-			"partialFingerprints": object{"sightline/v1": fingerprint(p)}}
+		r := object{
+			"ruleId": p.Rule, "level": level[p.Severity], "message": object{"text": message(p)},
+			"partialFingerprints": object{"sightline/v1": fingerprint(p)},
+		}
 		location := object{}
 		if p.File != "" {
-			location["physicalLocation"] = object{"artifactLocation": object{"uri": p.File},
-				"region": object{"startLine": max(p.Line, 1), "startColumn": max(p.Column, 1)}}
+			location["physicalLocation"] = object{
+				"artifactLocation": object{"uri": p.File},
+				"region":           object{"startLine": max(p.Line, 1), "startColumn": max(p.Column, 1)},
+			}
 		}
 		if !p.Entity.IsZero() {
 			location["logicalLocations"] = []object{{"fullyQualifiedName": p.Entity.String(), "kind": "object"}}

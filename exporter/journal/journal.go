@@ -198,9 +198,13 @@ func open(path string, o Options) (j *Journal, err error) {
 	if err != nil {
 		return nil, err
 	}
-	j = &Journal{db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{},
-		state: state{tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
-			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{}}}
+	j = &Journal{
+		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{},
+		state: state{
+			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
+			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
+		},
+	}
 	if err := db.View(j.load); err != nil {
 		return nil, err
 	}
@@ -441,8 +445,10 @@ func (j *Journal) apply(group []*request) (err error) {
 			err = fmt.Errorf("journal: %v", p)
 		}
 	}()
-	c := &change{j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{},
-		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, now: j.o.Now()}
+	c := &change{
+		j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{},
+		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, now: j.o.Now(),
+	}
 	err = j.db.Update(func(tx *bolt.Tx) error {
 		if err := j.failAt("begin"); err != nil {
 			return err

@@ -21,9 +21,11 @@ var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func run(key string, result exporter.Result, attempt exporter.Attempt, at time.Time) exporter.Run {
 	d := 42.0
-	return exporter.Run{ID: exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: key}, Level: exporter.LevelPipeline,
+	return exporter.Run{
+		ID: exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: key}, Level: exporter.LevelPipeline,
 		Entity: catalog.NewRef("component", "", "checkout"), Owner: catalog.NewRef("group", "", "payments"), Pipeline: "build", Name: "build", RefKind: "default",
-		Finished: at, Duration: &d, State: exporter.StateFinished, Result: result, Attempt: attempt}
+		Finished: at, Duration: &d, State: exporter.StateFinished, Result: result, Attempt: attempt,
+	}
 }
 
 func mustOpen(t *testing.T, path string) *Journal {

@@ -250,8 +250,10 @@ func (c *reading) commit(ctx context.Context, runs []exporter.Run, history bool)
 
 func (c *reading) describe(t task) exporter.Run {
 	ref := t.template()
-	r := exporter.Run{ID: exporter.RunID{Source: "scaffolder", Host: c.Host(), Key: t.ID}, Level: exporter.LevelPipeline, Pipeline: ref.Name, Name: ref.Name,
-		Created: t.CreatedAt, URL: c.base.JoinPath("create", "tasks", t.ID).String()}
+	r := exporter.Run{
+		ID: exporter.RunID{Source: "scaffolder", Host: c.Host(), Key: t.ID}, Level: exporter.LevelPipeline, Pipeline: ref.Name, Name: ref.Name,
+		Created: t.CreatedAt, URL: c.base.JoinPath("create", "tasks", t.ID).String(),
+	}
 	if c.graph != nil && c.graph.Entity(ref) != nil {
 		r.Entity, r.Owner, r.System = ref, c.graph.Owner(ref), c.graph.System(ref)
 	}

@@ -27,8 +27,11 @@ type route struct {
 
 var (
 	paging      = []param{{"limit", "integer", "Items on a page, 1 to 1000; 1000 when left out."}, {"offset", "integer", "Items to leave out."}}
-	seriesParam = []param{{"points", "integer", "Most points of a series, 0 (none) or 2 to 200; 100 when left out."},
-		{"from", "string", "Start of the series, RFC 3339; the start of the window when left out."}, {"to", "string", "End of the series, RFC 3339; now when left out."}}
+	seriesParam = []param{
+		{"points", "integer", "Most points of a series, 0 (none) or 2 to 200; 100 when left out."},
+		{"from", "string", "Start of the series, RFC 3339; the start of the window when left out."},
+		{"to", "string", "End of the series, RFC 3339; now when left out."},
+	}
 )
 
 func routes() []route {

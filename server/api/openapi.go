@@ -40,7 +40,8 @@ func OpenAPI(version string) map[string]any {
 		"info":    map[string]any{"title": "Sightline", "version": "v1", "description": "Owners, objectives and budgets. Read only. Served by Sightline " + version + "."},
 		"paths":   paths,
 		"components": map[string]any{"schemas": schemas, "securitySchemes": map[string]any{
-			"bearer": map[string]any{"type": "http", "scheme": "bearer", "description": "A static token, or a Backstage user token."}}},
+			"bearer": map[string]any{"type": "http", "scheme": "bearer", "description": "A static token, or a Backstage user token."},
+		}},
 		"security": []any{map[string]any{}, map[string]any{"bearer": []any{}}},
 	}
 }

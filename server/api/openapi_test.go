@@ -3,8 +3,11 @@ package api
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sightline-dev/sightline/catalog"
 )
 
 func TestTheDocumentHoldsEveryRouteAndEveryField(t *testing.T) {
@@ -35,12 +38,14 @@ func TestTheDocumentHoldsEveryRouteAndEveryField(t *testing.T) {
 	}
 }
 
-func FuzzDistance(f *testing.F) {
+func FuzzNear(f *testing.F) {
 	f.Add("checkout", "chekout")
 	f.Add("\x00", strings.Repeat("x", 300))
 	f.Fuzz(func(t *testing.T, a, b string) {
-		if d := distance(a, b, 3); d < 0 || (a == b && len(a) <= 200 && d != 0) || distance(b, a, 3) != d && len(a) <= 200 && len(b) <= 200 && d <= 3 {
-			t.Errorf("distance %q %q = %d", a, b, d)
+		candidates := []catalog.Ref{{Kind: "component", Namespace: "default", Name: b}, {Kind: "system", Namespace: "default", Name: a}}
+		near := Near(catalog.Ref{Kind: "component", Namespace: "default", Name: a}, candidates)
+		if len(near) > 2 || len(a) > 1 && !slices.Contains(near, candidates[1]) {
+			t.Errorf("near %q of %q and itself as a system: %v", a, b, near)
 		}
 	})
 }

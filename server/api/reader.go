@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lithammer/fuzzysearch/fuzzy"
+
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
 )
@@ -73,8 +75,10 @@ func (r *Reader) Snapshot(ctx context.Context) *Snapshot {
 }
 
 func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
-	s := &Snapshot{Time: now, reader: r, graph: r.state.Graph(), objective: r.state.Objectives(),
-		byEntity: map[catalog.Ref][]int{}, byOwner: map[catalog.Ref][]int{}}
+	s := &Snapshot{
+		Time: now, reader: r, graph: r.state.Graph(), objective: r.state.Objectives(),
+		byEntity: map[catalog.Ref][]int{}, byOwner: map[catalog.Ref][]int{},
+	}
 	remaining, burn := s.figures(ctx, now)
 	s.readAlerts(ctx)
 	alertsOf := map[string][]FiringAlert{}
@@ -137,8 +141,10 @@ func (s *Snapshot) readAlerts(ctx context.Context) {
 		s.StoreErr = fmt.Errorf("read alerts: %w", err)
 	}
 	for _, a := range alerts {
-		f := FiringAlert{Name: a.Name, State: a.State, Severity: a.Labels["severity"], SLO: a.Labels["sloth_id"], Indicator: a.Labels["sloth_slo"],
-			Summary: cmp.Or(a.Annotations["summary"], a.Annotations["description"]), Runbook: a.Annotations["runbook_url"], Since: moment(a.ActiveAt)}
+		f := FiringAlert{
+			Name: a.Name, State: a.State, Severity: a.Labels["severity"], SLO: a.Labels["sloth_id"], Indicator: a.Labels["sloth_slo"],
+			Summary: cmp.Or(a.Annotations["summary"], a.Annotations["description"]), Runbook: a.Annotations["runbook_url"], Since: moment(a.ActiveAt),
+		}
 		f.Entity, _ = catalog.ParseRef(a.Labels["entity"], "component")
 		f.Owner, _ = catalog.ParseRef(a.Labels["owner"], "group")
 		s.alerts = append(s.alerts, f)
@@ -169,9 +175,11 @@ func moment(t time.Time) *time.Time {
 }
 
 func makeSLO(o Objective, remaining map[string]float64, burn [len(burnWindows)]map[string]float64, alerts []FiringAlert) SLO {
-	out := SLO{ID: o.ID, Entity: o.Entity, Owner: o.Owner, System: o.System, Indicator: o.Indicator, Title: o.Title, Target: o.Target,
+	out := SLO{
+		ID: o.ID, Entity: o.Entity, Owner: o.Owner, System: o.System, Indicator: o.Indicator, Title: o.Title, Target: o.Target,
 		Threshold: o.Threshold, Window: o.Window, Defaulted: o.Defaulted, Tier: o.Tier, Runbook: o.Runbook, Source: o.Source,
-		Alerts: orEmpty(alerts), BurnRates: []BurnRate{}, Series: []Point{}, NoData: true, Status: StatusNoData}
+		Alerts: orEmpty(alerts), BurnRates: []BurnRate{}, Series: []Point{}, NoData: true, Status: StatusNoData,
+	}
 	target, known := ratioOf(o.Target)
 	if !known {
 		return out
@@ -299,9 +307,6 @@ func (s *Snapshot) Label(r catalog.Ref) string {
 	return r.Name
 }
 
-// Graph is the catalog that the snapshot was made of.
-func (s *Snapshot) Graph() *catalog.Graph { return s.graph }
-
 // Owners gives all owners, those in trouble first.
 func (s *Snapshot) Owners() []OwnerSummary { return s.owners }
 
@@ -387,8 +392,10 @@ func (s *Snapshot) Entity(ref catalog.Ref) (Entity, bool) {
 		return Entity{}, false
 	}
 	o := s.graph.Ownership(ref)
-	out := Entity{EntitySummary: s.entitySummary(e), Description: e.Description, Owner: o.Owner, Unowned: o.Unowned, UnownedReason: o.Reason,
-		System: s.graph.System(ref), Domain: s.graph.Domain(ref), Alerts: []FiringAlert{}, Runs: orEmpty(s.runs(ref)), Issues: []Issue{}}
+	out := Entity{
+		EntitySummary: s.entitySummary(e), Description: e.Description, Owner: o.Owner, Unowned: o.Unowned, UnownedReason: o.Reason,
+		System: s.graph.System(ref), Domain: s.graph.Domain(ref), Alerts: []FiringAlert{}, Runs: orEmpty(s.runs(ref)), Issues: []Issue{},
+	}
 	for _, a := range s.alerts {
 		if a.Entity == ref {
 			out.Alerts = append(out.Alerts, a)
@@ -411,8 +418,10 @@ func (s *Snapshot) runs(ref catalog.Ref) []Run {
 }
 
 func makeRun(r exporter.Run) Run {
-	out := Run{ID: r.ID.String(), Source: r.ID.Source, Entity: r.Entity, Name: cmp.Or(r.Name, r.Pipeline), RefKind: r.RefKind, State: string(r.State),
-		Result: string(r.Result), Reason: r.Reason, Created: moment(r.Created), Started: moment(r.Started), Finished: moment(r.Finished), URL: r.URL}
+	out := Run{
+		ID: r.ID.String(), Source: r.ID.Source, Entity: r.Entity, Name: cmp.Or(r.Name, r.Pipeline), RefKind: r.RefKind, State: string(r.State),
+		Result: string(r.Result), Reason: r.Reason, Created: moment(r.Created), Started: moment(r.Started), Finished: moment(r.Finished), URL: r.URL,
+	}
 	if r.Duration != nil {
 		out.Duration = number(*r.Duration)
 	}
@@ -500,7 +509,7 @@ func Near(r catalog.Ref, candidates []catalog.Ref) []catalog.Ref {
 	}
 	var found []scored
 	for _, c := range candidates {
-		cost := distance(r.Name, c.Name, 3)
+		cost := fuzzy.LevenshteinDistance(r.Name, c.Name)
 		if c.Name == r.Name && c != r {
 			cost = 1
 		}
@@ -517,28 +526,4 @@ func Near(r catalog.Ref, candidates []catalog.Ref) []catalog.Ref {
 		out = append(out, f.ref)
 	}
 	return out
-}
-
-// distance is the edit distance of a and b, or more than limit when it is more than that.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit || len(a) > 200 {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -222,6 +222,8 @@ func CheckListener(addr string, authConfigured, allowOpen bool) error {
 	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost") {
 		return nil
 	}
-	return hinted{fmt.Errorf("listen address %q can be reached from other machines, and there is no authentication", addr),
-		"set server.auth.backstage or server.auth.token_files, listen on 127.0.0.1, or set server.auth.allow_open: true"}
+	return hinted{
+		fmt.Errorf("listen address %q can be reached from other machines, and there is no authentication", addr),
+		"set server.auth.backstage or server.auth.token_files, listen on 127.0.0.1, or set server.auth.allow_open: true",
+	}
 }

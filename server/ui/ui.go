@@ -40,8 +40,10 @@ const perPage = 50
 
 // New makes the handler of the pages and of /static/.
 func New(r *api.Reader, o Options) http.Handler {
-	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
-		"path": path, "bar": bar, "plot": plot, "time": clock}).ParseFS(files, "templates/*.html"))}
+	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
+		"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
+		"path": path, "bar": bar, "plot": plot, "time": clock,
+	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
 	mux.HandleFunc("GET /{$}", h.platform)
@@ -135,9 +137,11 @@ func (h *handler) platform(w http.ResponseWriter, r *http.Request) {
 		counts[o.Status]++
 	}
 	unowned := s.Unowned()
-	h.render(w, r, http.StatusOK, "platform", "Platform", map[string]any{"Query": query, "Owners": owners, "Pages": pages, "Firing": firing[:min(20, len(firing))],
+	h.render(w, r, http.StatusOK, "platform", "Platform", map[string]any{
+		"Query": query, "Owners": owners, "Pages": pages, "Firing": firing[:min(20, len(firing))],
 		"FiringCount": len(firing), "SLOs": len(s.SLOs()), "Breaching": counts[api.StatusBreaching], "NoData": counts[api.StatusNoData],
-		"Unowned": unowned[:min(20, len(unowned))], "UnownedCount": len(unowned), "Problems": len(s.Issues(catalog.Ref{}, "")), "Sources": h.reader.State().Sources(), "OwnerCount": len(s.Owners())})
+		"Unowned": unowned[:min(20, len(unowned))], "UnownedCount": len(unowned), "Problems": len(s.Issues(catalog.Ref{}, "")), "Sources": h.reader.State().Sources(), "OwnerCount": len(s.Owners()),
+	})
 }
 
 func (h *handler) owner(w http.ResponseWriter, r *http.Request) {
