@@ -50,14 +50,19 @@ type Options struct {
 	Retention time.Duration
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
-	Sources   []exporter.Source
-	Poll      time.Duration
+	Sources   []Source
 	Collect   []prometheus.Collector                                       // beside Sightline's own
 	History   func(context.Context, *engine.Engine, []slo.Objective) error // fills an empty store; nil: none
 	Simulated bool
 	Version   string
 	Logger    *slog.Logger
 	Now       func() time.Time
+}
+
+// A Source is followed at an interval of its own.
+type Source struct {
+	exporter.Source
+	Poll time.Duration // pause between the starts of two synchronisations; the default of exporter.Follow when zero
 }
 
 // A Server is one process. Its methods may be called by many goroutines.
@@ -212,10 +217,10 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) follow(ctx context.Context, src exporter.Source) {
+func (s *Server) follow(ctx context.Context, src Source) {
 	key := src.Name() + "|" + src.Host()
-	err := exporter.Follow(ctx, src, exporter.FollowOptions{
-		Poll: s.opts.Poll, Graph: func() *catalog.Graph { return s.current.Load().compiled.Graph }, Sink: s.journal, Logger: s.log, Metrics: s.metrics,
+	err := exporter.Follow(ctx, src.Source, exporter.FollowOptions{
+		Poll: src.Poll, Graph: func() *catalog.Graph { return s.current.Load().compiled.Graph }, Sink: s.journal, Logger: s.log, Metrics: s.metrics,
 		Synced: func(err error) {
 			s.statusMu.Lock()
 			defer s.statusMu.Unlock()

@@ -14,7 +14,6 @@ import (
 
 	"github.com/sightline-dev/sightline/config"
 	"github.com/sightline-dev/sightline/engine"
-	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/scaffolder"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/server"
@@ -122,7 +121,7 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 					if err != nil {
 						return err
 					}
-					o.Sources, o.Poll = append(o.Sources, tasks), time.Duration(c.Sources.Scaffolder.Poll)
+					o.Sources = append(o.Sources, server.Source{Source: tasks, Poll: time.Duration(c.Sources.Scaffolder.Poll)})
 				}
 				if c.Server.Auth.Backstage {
 					o.Auth.Backstage = &auth.BackstageOptions{BaseURL: b.URL}
@@ -172,9 +171,9 @@ func newDemo(env environment) *cobra.Command {
 			}
 			fmt.Fprintln(env.stderr, "sightline: making 30 days of simulated history ...")
 			o := server.Options{
-				Compile: compile, Listen: listen, Path: data, Simulated: true, Version: version, Poll: 10 * time.Second,
+				Compile: compile, Listen: listen, Path: data, Simulated: true, Version: version,
 				Logger:  slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-				Sources: []exporter.Source{simulate.NewSource(start, 30*24*time.Hour, time.Now)},
+				Sources: []server.Source{{Source: simulate.NewSource(start, 30*24*time.Hour, time.Now), Poll: 10 * time.Second}},
 				Collect: []prometheus.Collector{simulate.NewTraffic(compiled.Graph, start, start.Add(-2*time.Hour), time.Now)},
 				History: func(ctx context.Context, e *engine.Engine, objectives []slo.Objective) error {
 					return simulate.WriteHistory(ctx, e, compiled.Graph, objectives, start)
