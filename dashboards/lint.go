@@ -45,6 +45,9 @@ func Lint(boards []Board) []Finding {
 	for _, b := range boards {
 		l := lintOne(b.Path, b.JSON)
 		decoded = append(decoded, l)
+		if slices.ContainsFunc(l.findings, func(f Finding) bool { return f.Rule == "dashboard-json" }) {
+			continue // nothing is known of it
+		}
 		if first, dup := uids[l.board.UID]; dup {
 			l.report("dashboard-uid-unique", "", "the uid %q is also that of %s", l.board.UID, first)
 		} else {
@@ -327,6 +330,7 @@ func (l *linter) grid(panels []*lintPanel) {
 			if h != nil && g.X < h.X+h.W && h.X < g.X+g.W && g.Y < h.Y+h.H && h.Y < g.Y+g.H {
 				l.report("panel-grid", p.name(), "overlaps %q", o.name())
 				sound = false
+				break
 			}
 		}
 	}
@@ -479,8 +483,8 @@ func (l *linter) enums(p *lintPanel) {
 
 // The stand-ins of Grafana's variables. The rate interval and the range are told apart by lengths nobody writes.
 const (
-	standInRateInterval = "77777s"
-	standInRange        = "88888s"
+	standInRateInterval = 77777 * time.Second
+	standInRange        = 88888 * time.Second
 )
 
 var grafanaVariable = regexp.MustCompile(`\$\{(\w+)(?:\.[^}:]*)?(?::[^}]*)?\}|\$(\w+)|\[\[(\w+)\]\]`)
@@ -491,9 +495,9 @@ func (l *linter) substitute(expr string) string {
 		m := grafanaVariable.FindStringSubmatch(match)
 		switch name := m[1] + m[2] + m[3]; name {
 		case "__rate_interval":
-			return standInRateInterval
+			return seconds(standInRateInterval)
 		case "__range":
-			return standInRange
+			return seconds(standInRange)
 		case "__interval":
 			return "60s"
 		case "__interval_ms", "__range_ms", "__range_s", "__rate_interval_ms":
@@ -519,8 +523,15 @@ func (l *linter) target(p *lintPanel, ref, expr string, instant bool) {
 			if !rates(n.Func.Name) || len(n.Args) != 1 {
 				break
 			}
-			if m, ok := n.Args[0].(*parser.MatrixSelector); ok && m.Range.String() != lengthOf(standInRateInterval) && !(instant && m.Range.String() == lengthOf(standInRange)) {
-				l.report("target-rate-interval", p.name(), "target %s: %s is over %s, not $__rate_interval (nor $__range, which an instant query may use)", ref, n.Func.Name, m.Range)
+			var over time.Duration
+			switch arg := n.Args[0].(type) {
+			case *parser.MatrixSelector:
+				over = arg.Range
+			case *parser.SubqueryExpr:
+				over = arg.Range
+			}
+			if over != standInRateInterval && !(instant && over == standInRange) {
+				l.report("target-rate-interval", p.name(), "target %s: %s is over %s, not $__rate_interval (nor $__range, which an instant query may use)", ref, n.Func.Name, over)
 			}
 		case *parser.VectorSelector:
 			if strings.HasSuffix(n.Name, "_total") && !slices.ContainsFunc(path, countsCounter) {
@@ -531,10 +542,8 @@ func (l *linter) target(p *lintPanel, ref, expr string, instant bool) {
 	})
 }
 
-func lengthOf(standIn string) string {
-	d, _ := time.ParseDuration(standIn)
-	return d.String()
-}
+// seconds writes a duration for PromQL.
+func seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) + "s" }
 
 func rates(function string) bool {
 	return function == "rate" || function == "irate" || function == "increase"
