@@ -1,5 +1,6 @@
-// Package upstream is the one HTTP client for everything remote: a bearer token from a file, limits on time and size,
-// and patience with a server that is busy.
+// Package upstream is the one HTTP client for everything remote: a token from a file, a hard budget of calls, limits on
+// time and size, patience with a server that is busy, and metrics about all of it. Neither an error nor a metric holds a
+// token or the query of a call.
 package upstream
 
 import (
@@ -22,55 +23,47 @@ import (
 
 // Options are set by code from the configuration.
 type Options struct {
-	BaseURL   string
-	TokenFile string        // read at each call, so that a new token is taken over; "" sends none
-	CAFile    string        // PEM of an authority to trust beside the system's
-	Timeout   time.Duration // of one attempt; default 30s
-	MaxBytes  int64         // of one answer; default 64 MiB
-	Tries     uint          // attempts at one call; default 4
+	Name         string        // what the upstream is, for the metrics, such as "gitlab"; default the host
+	BaseURL      string        // http or https, without credentials; proxies come from the environment (HTTPS_PROXY, NO_PROXY)
+	TokenFile    string        // read at each call, so that a new token is taken over; "" sends none
+	TokenHeader  string        // header that carries the bare token, such as "PRIVATE-TOKEN"; default "Authorization: Bearer"
+	CAFile       string        // PEM of an authority to trust beside the system's
+	CallsPerHour int           // never more in any 60 minutes, retries and redirects included; 0: no limit
+	Timeout      time.Duration // of one attempt, waiting for the budget not included; default 30s
+	MaxBytes     int64         // of one answer; default 64 MiB
+	Tries        uint          // attempts at one call; default 4
+	Metrics      *Metrics      // may be nil
 }
 
-// A Client talks to one upstream. Safe for concurrent use.
+// maxRedirects bounds the redirects of one call.
+const maxRedirects = 5
+
+// A Client talks to one upstream. Its budget and the upstream's wishes to wait live as long as the client: make one per
+// upstream and keep it. Safe for concurrent use.
 type Client struct {
-	opts Options
-	base *url.URL
-	http *http.Client
-}
-
-// A StatusError is an answer other than 2xx.
-type StatusError struct {
-	Code    int
-	URL     string // without query and credentials
-	Message string // what the upstream says, shortened
-}
-
-// Error names the address, the status and what the upstream said.
-func (e *StatusError) Error() string {
-	s := fmt.Sprintf("%s answered %d %s", e.URL, e.Code, http.StatusText(e.Code))
-	if e.Message != "" {
-		s += ": " + e.Message
-	}
-	return s
-}
-
-// Hint says what to do about the usual mistakes.
-func (e *StatusError) Hint() string {
-	switch e.Code {
-	case http.StatusUnauthorized:
-		return "the token is missing, wrong or expired: check token_file"
-	case http.StatusForbidden:
-		return "the token may not read this: check its scope or access restrictions"
-	case http.StatusNotFound:
-		return "check the URL; a Backstage that is still starting answers 404 too"
-	}
-	return ""
+	opts      Options
+	base      *url.URL
+	transport http.RoundTripper // without http.Client, whose redirects would carry the token along and show in errors
+	gate      *gate
+	meter     meter
 }
 
 // New makes a client.
 func New(o Options) (*Client, error) {
 	base, err := url.Parse(strings.TrimRight(o.BaseURL, "/"))
-	if err != nil {
-		return nil, fmt.Errorf("read URL: %w", err)
+	switch {
+	case err != nil:
+		return nil, errors.New("the URL is malformed")
+	case base.User != nil:
+		return nil, fmt.Errorf("the URL of %s holds a user or password: use token_file", base.Host)
+	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "":
+		return nil, fmt.Errorf("%q is not a URL that begins with https://", o.BaseURL)
+	case o.CallsPerHour < 0:
+		return nil, fmt.Errorf("%d calls per hour are not a budget", o.CallsPerHour)
+	}
+	base.RawQuery, base.Fragment = "", ""
+	if o.Name == "" {
+		o.Name = base.Hostname()
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
@@ -96,72 +89,142 @@ func New(o Options) (*Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	return &Client{o, base, &http.Client{Transport: transport, Timeout: o.Timeout}}, nil
+	c := &Client{opts: o, base: base, transport: transport, gate: newGate(o.CallsPerHour)}
+	c.meter = o.Metrics.meter(o.Name, base.Hostname(), c.gate)
+	return c, nil
 }
 
 // Host is the upstream's host without port.
 func (c *Client) Host() string { return c.base.Hostname() }
 
-// GetJSON asks for a path, which may end in a query, and decodes the answer. Busy answers (429, 5xx) and broken connections are tried again,
-// later and later, not before the upstream's Retry-After; other answers are errors at once.
+// GetJSON asks for a path, which may end in a query, and decodes the answer. Busy answers (429, 5xx), broken connections
+// and answers that take too long are tried again, later and later; other answers are errors at once. Every attempt waits
+// for the budget and for the upstream's own Retry-After and RateLimit-Reset; when ctx ends before that wait would, GetJSON
+// returns a *WaitError at once.
 func (c *Client) GetJSON(ctx context.Context, path string, into any) (http.Header, error) {
-	return backoff.Retry(ctx, func() (http.Header, error) { return c.once(ctx, path, into) }, backoff.WithMaxTries(c.opts.Tries))
+	policy := backoff.NewExponentialBackOff()
+	policy.InitialInterval, policy.Multiplier = time.Second, 2
+	return backoff.Retry(ctx, func() (http.Header, error) { return c.follow(ctx, path, into) },
+		backoff.WithBackOff(policy), backoff.WithMaxTries(c.opts.Tries), backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(_ error, wait time.Duration) { c.meter.throttled("backoff", wait) }))
 }
 
-func (c *Client) once(ctx context.Context, path string, into any) (http.Header, error) {
-	shown, query, _ := strings.Cut(c.base.String()+path, "?")
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, shown, nil)
+// follow makes one attempt, through redirects on the same host: a GitLab project that moved answers with one.
+func (c *Client) follow(ctx context.Context, path string, into any) (http.Header, error) {
+	path, query, _ := strings.Cut(path, "?")
+	target, err := url.Parse(c.base.String() + path)
 	if err != nil {
-		return nil, backoff.Permanent(err)
+		return nil, backoff.Permanent(fmt.Errorf("%s%s is not an address", c.base, path))
 	}
-	req.URL.RawQuery = query
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "sightline")
-	if c.opts.TokenFile != "" {
-		token, err := os.ReadFile(c.opts.TokenFile)
-		if err != nil {
-			return nil, backoff.Permanent(fmt.Errorf("read token_file: %w", err))
+	target.RawQuery = query
+	for range maxRedirects + 1 {
+		header, next, err := c.once(ctx, target, into)
+		if err != nil || next == nil {
+			return header, err
 		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+		target = next
 	}
-	resp, err := c.http.Do(req)
+	return nil, backoff.Permanent(fmt.Errorf("%s%s redirects more than %d times", c.base, path, maxRedirects))
+}
+
+// once sends one request; next is where it is redirected to.
+func (c *Client) once(ctx context.Context, target *url.URL, into any) (h http.Header, next *url.URL, err error) {
+	shown := address(target)
+	if err := c.gate.wait(ctx, c.meter); err != nil {
+		return nil, nil, backoff.Permanent(fmt.Errorf("ask %s: %w", shown, err))
+	}
+	attempt, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(attempt, http.MethodGet, target.String(), nil)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err // without the query
-		}
-		return nil, fmt.Errorf("ask %s: %w", shown, err)
+		return nil, nil, backoff.Permanent(fmt.Errorf("%s is not an address", shown))
+	}
+	token, err := c.authorize(req)
+	if err != nil {
+		return nil, nil, backoff.Permanent(err)
+	}
+	start := time.Now()
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		c.meter.answered("error", time.Since(start))
+		return nil, nil, c.broken(ctx, "ask", shown, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxBytes+1))
+	c.meter.answered(strconv.Itoa(resp.StatusCode), time.Since(start))
+	if until, ok := pause(resp, time.Now()); ok {
+		c.gate.pause(until)
+	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read the answer of %s: %w", shown, err)
+		return nil, nil, c.broken(ctx, "read the answer of", shown, err)
 	case int64(len(body)) > c.opts.MaxBytes:
-		return nil, backoff.Permanent(fmt.Errorf("the answer of %s is larger than %d bytes", shown, c.opts.MaxBytes))
+		return nil, nil, backoff.Permanent(fmt.Errorf("the answer of %s is larger than %d bytes", shown, c.opts.MaxBytes))
+	case resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "":
+		next, err := c.redirect(target, resp.Header.Get("Location"))
+		if err != nil {
+			return nil, nil, backoff.Permanent(err)
+		}
+		return nil, next, nil
 	case resp.StatusCode/100 != 2:
-		failed := &StatusError{resp.StatusCode, shown, message(body)}
+		failed := &StatusError{resp.StatusCode, shown, message(body, token)}
 		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
-			return nil, backoff.Permanent(failed)
+			return nil, nil, backoff.Permanent(failed)
 		}
-		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && s <= 3600 {
-			return nil, errors.Join(failed, backoff.RetryAfter(s))
-		}
-		return nil, failed
+		return nil, nil, failed
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return nil, backoff.Permanent(fmt.Errorf("the answer of %s is not the JSON that is expected: %w", shown, err))
+		return nil, nil, backoff.Permanent(&ContentError{shown, strings.Contains(resp.Header.Get("Content-Type"), "html"), err})
 	}
-	return resp.Header, nil
+	return resp.Header, nil, nil
 }
 
-// message takes the upstream's own words out of an error body.
-func message(body []byte) string {
-	var m struct {
-		Error struct{ Message string }
+// authorize puts the token on the request and returns it.
+func (c *Client) authorize(req *http.Request) (string, error) {
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "sightline")
+	if c.opts.TokenFile == "" {
+		return "", nil
 	}
-	if json.Unmarshal(body, &m) == nil && m.Error.Message != "" {
-		return m.Error.Message
+	b, err := os.ReadFile(c.opts.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read token_file: %w", err)
 	}
-	return ""
+	token := strings.TrimSpace(string(b))
+	switch {
+	case token == "":
+		return "", fmt.Errorf("token_file %s is empty", c.opts.TokenFile)
+	case c.opts.TokenHeader == "":
+		req.Header.Set("Authorization", "Bearer "+token)
+	default:
+		req.Header.Set(c.opts.TokenHeader, token)
+	}
+	return token, nil
 }
+
+// redirect finds where a redirect leads. Another host, or the same one without TLS, would get the token: that is refused.
+func (c *Client) redirect(from *url.URL, location string) (*url.URL, error) {
+	next, err := from.Parse(location)
+	if err != nil {
+		return nil, fmt.Errorf("%s redirects to an address that is malformed", address(from))
+	}
+	if next.Host != c.base.Host || next.Scheme != from.Scheme && next.Scheme != "https" {
+		return nil, &RedirectError{address(from), next.Scheme + "://" + next.Host}
+	}
+	next.User = nil
+	return next, nil
+}
+
+// broken is the error of a connection that failed. When it is ctx that ended, that is the error.
+func (c *Client) broken(ctx context.Context, doing, shown string, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return backoff.Permanent(fmt.Errorf("%s %s: %w", doing, shown, context.Cause(ctx)))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s %s: no whole answer within %s", doing, shown, c.opts.Timeout)
+	}
+	return fmt.Errorf("%s %s: %w", doing, shown, err)
+}
+
+// address is a URL as it may be shown: without query, fragment and credentials.
+func address(u *url.URL) string { return u.Scheme + "://" + u.Host + u.EscapedPath() }
