@@ -146,3 +146,28 @@ func TestEveryFamilyIsCollected(t *testing.T) {
 		t.Errorf("%d families are collected, want %d", len(got), len(Families()))
 	}
 }
+
+func TestAPoolGivesOneClientForEqualOptions(t *testing.T) {
+	p := NewPool()
+	get := func(o Options) *Client {
+		t.Helper()
+		c, err := p.Client(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a := get(Options{BaseURL: "https://a.example.com", CallsPerHour: 9})
+	if again := get(Options{BaseURL: "https://a.example.com", CallsPerHour: 9}); again != a {
+		t.Error("equal options give two clients")
+	}
+	if other := get(Options{BaseURL: "https://a.example.com", CallsPerHour: 10}); other == a {
+		t.Error("another budget gives the old client")
+	}
+	if got := testutil.CollectAndCount(p, remaining.Name); got != 1 {
+		t.Errorf("%d budgets of one host are shown, want the last one", got)
+	}
+	if _, err := p.Client(Options{}); err == nil {
+		t.Error("no error without a URL")
+	}
+}

@@ -38,8 +38,8 @@ func loadConfig(path string, catalogPaths []string) (*config.Config, error) {
 }
 
 // loadCatalog reads the entities that a configuration names.
-func loadCatalog(ctx context.Context, c *config.Config) (*catalog.Graph, []catalog.Problem, error) {
-	entities, problems, err := loadEntities(ctx, c)
+func loadCatalog(ctx context.Context, c *config.Config, pool *upstream.Pool) (*catalog.Graph, []catalog.Problem, error) {
+	entities, problems, err := loadEntities(ctx, c, pool)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,10 +59,15 @@ func loadCatalog(ctx context.Context, c *config.Config) (*catalog.Graph, []catal
 	return g, problems, nil
 }
 
+// backstageOptions are those of every client of Backstage, so that the pool gives one client for all.
+func backstageOptions(b *config.Backstage) upstream.Options {
+	return upstream.Options{Name: "backstage", BaseURL: b.URL, TokenFile: b.TokenFile, CAFile: b.CAFile}
+}
+
 // loadEntities reads them from Backstage or from files.
-func loadEntities(ctx context.Context, c *config.Config) ([]*catalog.Entity, []catalog.Problem, error) {
+func loadEntities(ctx context.Context, c *config.Config, pool *upstream.Pool) ([]*catalog.Entity, []catalog.Problem, error) {
 	if b := c.Catalog.Backstage; b != nil {
-		client, err := upstream.New(upstream.Options{BaseURL: b.URL, TokenFile: b.TokenFile, CAFile: b.CAFile})
+		client, err := pool.Client(backstageOptions(b))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -124,7 +129,7 @@ func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	g, problems, err := loadCatalog(ctx, c)
+	g, problems, err := loadCatalog(ctx, c, upstream.NewPool())
 	if err != nil {
 		return nil, err
 	}

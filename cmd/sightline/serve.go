@@ -24,7 +24,7 @@ import (
 )
 
 // compiler gives the function that the server calls at the start and at each reload.
-func compiler(load func() (*config.Config, error)) func(context.Context) (*server.Compiled, error) {
+func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(context.Context) (*server.Compiled, error) {
 	return func(ctx context.Context) (*server.Compiled, error) {
 		c, err := load()
 		if err != nil {
@@ -34,7 +34,7 @@ func compiler(load func() (*config.Config, error)) func(context.Context) (*serve
 		if err != nil {
 			return nil, err
 		}
-		g, problems, err := loadCatalog(ctx, c)
+		g, problems, err := loadCatalog(ctx, c, pool)
 		if err != nil {
 			return nil, err
 		}
@@ -104,16 +104,17 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 			for _, w := range c.NotSupportedYet() {
 				log.Warn(w)
 			}
+			pool := upstream.NewPool()
 			o := server.Options{
-				Compile: compiler(func() (*config.Config, error) { return config.Load(conf) }),
+				Compile: compiler(func() (*config.Config, error) { return config.Load(conf) }, pool),
 				Listen:  c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
 				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
-				Version: version, Logger: log,
+				Version: version, Logger: log, Collect: []prometheus.Collector{pool},
 			}
 			if b := c.Catalog.Backstage; b != nil {
 				o.Refresh = time.Duration(b.Refresh)
 				if c.Sources.Scaffolder != nil {
-					client, err := upstream.New(upstream.Options{BaseURL: b.URL, TokenFile: b.TokenFile, CAFile: b.CAFile})
+					client, err := pool.Client(backstageOptions(b))
 					if err != nil {
 						return err
 					}
@@ -164,7 +165,7 @@ func newDemo(env environment) *cobra.Command {
 			c := &config.Config{Catalog: config.Catalog{Files: []string{dir}, PlatformOwner: "group:default/platform"}}
 			c.Alertmanager.Receivers.Email = &config.Email{Smarthost: "mail.simulated:587", From: "slo@example.com"}
 			ctx, start := cmd.Context(), time.Now()
-			compile := compiler(func() (*config.Config, error) { return c, nil })
+			compile := compiler(func() (*config.Config, error) { return c, nil }, upstream.NewPool())
 			compiled, err := compile(ctx)
 			if err != nil {
 				return err
