@@ -1,0 +1,80 @@
+package correlate
+
+import (
+	"crypto/sha256"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sightline-dev/sightline/exporter"
+)
+
+// A place is where a run stands: the parts that the ids of its trace and spans are made of.
+type place struct {
+	trace    []string // source, host, and what identifies the pipeline there
+	pipeline string   // the system's own id of the pipeline, or of the scaffolder task
+	kind     string   // what the system calls a part: job, step
+	task     string   // the system's own id of the job or step; "" for the pipeline itself
+}
+
+// locate gives false for a run without a trace: a part whose pipeline is not known.
+func locate(r *exporter.Run) (place, bool) {
+	root := r.ID
+	if r.Level == exporter.LevelTask {
+		root = r.Parent
+	}
+	p, ok := locateRoot(root)
+	if !ok || r.Level != exporter.LevelTask {
+		return p, ok
+	}
+	p.task = r.ID.Key
+	switch root.Source {
+	case "gitlab":
+		_, p.task, _ = strings.Cut(r.ID.Key, "/")
+		_, p.task, _ = strings.Cut(p.task, "/")
+	case "scaffolder":
+		_, p.task, _ = strings.Cut(r.ID.Key, "/step/")
+	}
+	return p, p.task != ""
+}
+
+// locateRoot reads the id of a pipeline or scaffolder task.
+func locateRoot(id exporter.RunID) (place, bool) {
+	if id.Key == "" {
+		return place{}, false
+	}
+	switch id.Source {
+	case "gitlab":
+		project, pipeline, ok := strings.Cut(id.Key, "/pipeline/")
+		return place{[]string{id.Source, id.Host, project, pipeline}, pipeline, "job", ""}, ok
+	case "scaffolder":
+		return place{[]string{id.Source, id.Host, id.Key}, id.Key, "step", ""}, true
+	}
+	return place{[]string{id.Source, id.Host, id.Key}, id.Key, "task", ""}, true
+}
+
+// digest is SHA-256 over the parts, joined by zero bytes.
+func digest(parts []string, more ...string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.Join(append(parts[:len(parts):len(parts)], more...), "\x00")))
+}
+
+// traceID is the same for a pipeline and all its jobs. A GitLab job can compute it from its predefined variables.
+func (p place) traceID() trace.TraceID {
+	d := digest(p.trace)
+	return trace.TraceID(d[:16])
+}
+
+func (p place) rootID() trace.SpanID { return p.spanID("pipeline", p.pipeline) }
+
+func (p place) taskID() trace.SpanID { return p.spanID(p.kind, p.task) }
+
+// rerunID tells the later finishes of a pipeline apart by their time.
+func (p place) rerunID(r *exporter.Run) trace.SpanID {
+	return p.spanID("rerun", strconv.FormatInt(r.Finished.UnixMilli(), 10))
+}
+
+func (p place) spanID(kind, id string) trace.SpanID {
+	d := digest(p.trace, kind, id)
+	return trace.SpanID(d[:8])
+}
