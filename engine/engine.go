@@ -402,6 +402,7 @@ func (e *Engine) Query(ctx context.Context, expr string, at time.Time) ([]Sample
 	if res.Err != nil {
 		return nil, fmt.Errorf("query %q: %w", expr, res.Err)
 	}
+	warn(ctx, expr, res)
 	switch v := res.Value.(type) {
 	case promql.Scalar:
 		return []Sample{{Labels: map[string]string{}, Value: v.V, Time: time.UnixMilli(v.T).UTC()}}, nil
@@ -440,6 +441,7 @@ func (e *Engine) QueryRange(ctx context.Context, expr string, from, to time.Time
 	if err != nil {
 		return nil, fmt.Errorf("query %q: %w", expr, err)
 	}
+	warn(ctx, expr, res)
 	slices.SortFunc(m, func(a, b promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
 	out := make([]Series, len(m))
 	for i, s := range m {
@@ -452,6 +454,12 @@ func (e *Engine) QueryRange(ctx context.Context, expr string, from, to time.Time
 		}
 	}
 	return out, nil
+}
+
+// warn passes on what PromQL warns of; its infos are left out.
+func warn(ctx context.Context, expr string, res *promql.Result) {
+	warnings, _ := res.Warnings.AsStrings(expr, maxWarnings, 0)
+	Warn(ctx, warnings...)
 }
 
 // CheckRange says what is wrong with the times of a range query, so that every Querier refuses the same ones.

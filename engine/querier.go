@@ -26,7 +26,8 @@ type Point struct {
 	Value float64
 }
 
-// A Querier answers PromQL. Safe for concurrent use. Results are sorted by labels.
+// A Querier answers PromQL. Safe for concurrent use. Results are sorted by labels. What Engine.Query and QueryRange
+// promise holds for every Querier (enginetest proves it); warnings go to the context (WithWarnings).
 type Querier interface {
 	Query(ctx context.Context, expr string, at time.Time) ([]Sample, error)
 	QueryRange(ctx context.Context, expr string, from, to time.Time, step time.Duration) ([]Series, error)

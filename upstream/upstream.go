@@ -5,15 +5,12 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -74,20 +71,9 @@ func New(o Options) (*Client, error) {
 	if o.Tries == 0 {
 		o.Tries = 4
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s holds no certificate", o.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	transport, err := newTransport(o.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	c := &Client{opts: o, base: base, transport: transport, gate: newGate(o.CallsPerHour)}
 	c.meter = o.Metrics.meter(o.Name, base.Hostname(), c.gate)
@@ -139,7 +125,7 @@ func (c *Client) once(ctx context.Context, target *url.URL, into any) (h http.He
 	if err != nil {
 		return nil, nil, backoff.Permanent(fmt.Errorf("%s is not an address", shown))
 	}
-	token, err := c.authorize(req)
+	token, err := c.opts.authorize(req)
 	if err != nil {
 		return nil, nil, backoff.Permanent(err)
 	}
@@ -177,29 +163,6 @@ func (c *Client) once(ctx context.Context, target *url.URL, into any) (h http.He
 		return nil, nil, backoff.Permanent(&ContentError{shown, strings.Contains(resp.Header.Get("Content-Type"), "html"), err})
 	}
 	return resp.Header, nil, nil
-}
-
-// authorize puts the token on the request and returns it.
-func (c *Client) authorize(req *http.Request) (string, error) {
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "sightline")
-	if c.opts.TokenFile == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(c.opts.TokenFile)
-	if err != nil {
-		return "", fmt.Errorf("read token_file: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	switch {
-	case token == "":
-		return "", fmt.Errorf("token_file %s is empty", c.opts.TokenFile)
-	case c.opts.TokenHeader == "":
-		req.Header.Set("Authorization", "Bearer "+token)
-	default:
-		req.Header.Set(c.opts.TokenHeader, token)
-	}
-	return token, nil
 }
 
 // redirect finds where a redirect leads. Another host, or the same one without TLS, would get the token: that is refused.
