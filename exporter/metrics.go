@@ -26,6 +26,8 @@ const (
 	taskRuns
 	taskDuration
 	namesCapped
+	outboxWaiting
+	outboxDropped
 	entityInfo
 	joinInfo
 	sourceUp
@@ -34,6 +36,10 @@ const (
 	sourceRuns
 	sourceErrors
 	sourcePoll
+	sinkSent
+	sinkRefused
+	sinkErrors
+	sinkSuccess
 )
 
 var families = [...]Family{
@@ -57,7 +63,9 @@ var families = [...]Family{
 		"cicd_pipeline_task_run_duration_seconds", "Time that finished jobs or steps spent executing.", "histogram",
 		[]string{"source", "owner", "entity", "system", "cicd_pipeline_name", "cicd_pipeline_task_name", "cicd_pipeline_task_run_result"},
 	},
-	namesCapped: {"sightline_names_capped_total", "Runs counted under the name other, because the cap of names was reached.", "counter", []string{"source"}},
+	namesCapped:   {"sightline_names_capped_total", "Runs counted under the name other, because the cap of names was reached.", "counter", []string{"source"}},
+	outboxWaiting: {"sightline_outbox_runs", "Counted runs whose spans or log lines have not been sent.", "gauge", []string{"sink"}},
+	outboxDropped: {"sightline_outbox_dropped_total", "Counted runs whose spans or log lines were given up, because too many were waiting.", "counter", []string{"sink"}},
 	entityInfo: {
 		"sightline_entity_info", "Always 1; what the catalog says of an entity.", "gauge",
 		[]string{"entity", "owner", "system", "domain", "type", "lifecycle", "tier"},
@@ -72,6 +80,10 @@ var families = [...]Family{
 	sourceRuns:     {"sightline_source_runs_total", "Runs that the source delivered, repeated ones included.", "counter", []string{"source", "host"}},
 	sourceErrors:   {"sightline_source_errors_total", "Synchronisations that failed, wholly or in part.", "counter", []string{"source", "host"}},
 	sourcePoll:     {"sightline_source_poll_interval_seconds", "Pause before the next synchronisation, back-off included.", "gauge", []string{"source", "host"}},
+	sinkSent:       {"sightline_sink_sent_runs_total", "Runs that the sink took; after a crash a run may be sent twice, which changes nothing.", "counter", []string{"sink"}},
+	sinkRefused:    {"sightline_sink_refused_runs_total", "Runs that the sink will never take, as log lines that are too old.", "counter", []string{"sink"}},
+	sinkErrors:     {"sightline_sink_errors_total", "Attempts at sending that failed and are repeated.", "counter", []string{"sink"}},
+	sinkSuccess:    {"sightline_sink_last_success_timestamp_seconds", "When the sink last took something.", "gauge", []string{"sink"}},
 }
 
 // Families lists every metric family of this package, for documentation and tests.
@@ -97,7 +109,8 @@ type ActiveKey struct {
 type TallySnapshot struct {
 	Tallies []*Tally // in any order; not to be changed
 	Active  map[ActiveKey]int
-	Capped  map[string]uint64 // by source
+	Capped  map[string]uint64       // by source
+	Outbox  map[string]OutboxStatus // by sink
 }
 
 // A TallySource gives the counters. Snapshot does no I/O and is safe for concurrent use; journal.Journal is one.
@@ -106,7 +119,7 @@ type TallySource interface{ Snapshot() TallySnapshot }
 // NewCollector makes the collector of the run metrics. Gathering it does no I/O.
 func NewCollector(from TallySource) prometheus.Collector {
 	c := &collector{from: from}
-	for _, f := range []familyID{pipelineRuns, pipelineDuration, pipelineActive, taskRuns, taskDuration, namesCapped} {
+	for _, f := range []familyID{pipelineRuns, pipelineDuration, pipelineActive, taskRuns, taskDuration, namesCapped, outboxWaiting, outboxDropped} {
 		c.descs[f] = f.desc()
 	}
 	return c
@@ -114,7 +127,7 @@ func NewCollector(from TallySource) prometheus.Collector {
 
 type collector struct {
 	from  TallySource
-	descs [namesCapped + 1]*prometheus.Desc
+	descs [outboxDropped + 1]*prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -136,6 +149,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for source, n := range s.Capped {
 		ch <- prometheus.MustNewConstMetric(c.descs[namesCapped], prometheus.CounterValue, float64(n), source)
+	}
+	for sink, o := range s.Outbox {
+		ch <- prometheus.MustNewConstMetric(c.descs[outboxWaiting], prometheus.GaugeValue, float64(o.Waiting), sink)
+		ch <- prometheus.MustNewConstMetric(c.descs[outboxDropped], prometheus.CounterValue, float64(o.Dropped), sink)
 	}
 }
 

@@ -37,9 +37,11 @@ type Options struct {
 	Now           func() time.Time // default: time.Now
 	NameCap       int              // names of pipelines per entity, and of tasks per pipeline, before "other"; default 200
 	RunsPerEntity int              // recent runs kept per entity; default 50
+	Outboxes      []string         // sinks that every counted run is kept for until it is Sent; those of other sinks are deleted
+	OutboxLimit   int              // unsent runs kept per sink before the oldest is dropped; default 50000
 }
 
-// A Journal is an exporter.Sink, exporter.Settler and exporter.TallySource in one file. Safe for concurrent use; only one process may
+// A Journal is an exporter.Sink, exporter.Settler, exporter.TallySource and exporter.Outbox in one file. Safe for concurrent use; only one process may
 // have the file open.
 type Journal struct {
 	db       *bolt.DB
@@ -55,6 +57,7 @@ type Journal struct {
 	mu      sync.RWMutex
 	state   state
 	cursors map[string]string
+	arrived map[string]chan struct{} // by sink; not changed after Open
 }
 
 // state is what stands in memory of what the file holds.
@@ -65,6 +68,7 @@ type state struct {
 	names   map[nameScope]map[string]bool
 	capped  map[string]uint64
 	recent  map[string]int // runs kept, by entity
+	outbox  outboxes
 }
 
 type historyKey struct {
@@ -91,7 +95,8 @@ var (
 	bucketHistory = []byte("history")
 	bucketActive  = []byte("active")
 	bucketRecent  = []byte("recent") // entity, 0, inverted time, id → run
-	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent}
+	bucketOutbox  = []byte("outbox") // a bucket per sink: finish in unix milliseconds, sequence → run
+	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent, bucketOutbox}
 )
 
 const format = "1"
@@ -121,6 +126,9 @@ func Open(path string, o Options) (*Journal, error) {
 	}
 	if o.RunsPerEntity <= 0 {
 		o.RunsPerEntity = 50
+	}
+	if o.OutboxLimit <= 0 {
+		o.OutboxLimit = 50_000
 	}
 	j, err := open(path, o)
 	if errors.Is(err, errCorrupt) {
@@ -199,14 +207,18 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{},
+		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
+			outbox: outboxes{map[string]int{}, map[string]uint64{}},
 		},
 	}
 	if err := db.View(j.load); err != nil {
 		return nil, err
+	}
+	if err := db.Update(j.loadOutbox); err != nil {
+		return nil, fmt.Errorf("open the outbox of journal %s: %w", path, err)
 	}
 	return j, nil
 }
@@ -447,7 +459,7 @@ func (j *Journal) apply(group []*request) (err error) {
 	}()
 	c := &change{
 		j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{},
-		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, now: j.o.Now(),
+		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, queued: map[string]int{}, dropped: map[string]uint64{}, now: j.o.Now(),
 	}
 	err = j.db.Update(func(tx *bolt.Tx) error {
 		if err := j.failAt("begin"); err != nil {
@@ -498,6 +510,8 @@ type change struct {
 	capped  map[string]uint64
 	recent  map[string]int
 	cursors map[string]string
+	queued  map[string]int // what the outbox of each sink gained, less what it lost
+	dropped map[string]uint64
 	key     []byte
 }
 
@@ -565,6 +579,11 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) error {
 		c.active[r.ID.String()] = nil
 	}
 	c.count(r, b)
+	if !b.History {
+		if err := c.enqueue(r); err != nil {
+			return err
+		}
+	}
 	if r.Level == exporter.LevelPipeline {
 		return c.remember(r)
 	}
@@ -800,13 +819,14 @@ func (c *change) publish() {
 	}
 	maps.Copy(s.recent, c.recent)
 	maps.Copy(c.j.cursors, c.cursors)
+	c.publishOutbox()
 }
 
 // Snapshot gives all visible counters. It does no I/O.
 func (j *Journal) Snapshot() exporter.TallySnapshot {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	s := exporter.TallySnapshot{Tallies: slices.Collect(maps.Values(j.state.tallies)), Active: map[exporter.ActiveKey]int{}, Capped: maps.Clone(j.state.capped)}
+	s := exporter.TallySnapshot{Tallies: slices.Collect(maps.Values(j.state.tallies)), Active: map[exporter.ActiveKey]int{}, Capped: maps.Clone(j.state.capped), Outbox: j.outboxSnapshot()}
 	for _, r := range j.state.active {
 		name := exporter.NormalizeName(r.Pipeline)
 		if !j.state.names[nameScope{exporter.LevelPipeline, r.ID.Source, r.Entity.String(), r.System.String(), ""}][name] &&
