@@ -130,8 +130,8 @@ func tasksOfDay(g *catalog.Graph, e *catalog.Entity, day time.Time) []exporter.R
 	for k := range n {
 		id := fmt.Sprintf("%016x", hash(e.Ref, day.Unix(), k, "task"))
 		shape := runShape{
-			g: g, e: e, source: "scaffolder", key: "task/" + id,
-			childKey: func(j int) string { return fmt.Sprintf("task/%s/step/%s", id, steps[j].name) },
+			g: g, e: e, source: "scaffolder", key: id,
+			childKey: func(j int) string { return fmt.Sprintf("%s/step/%s", id, steps[j].name) },
 			pipeline: e.Ref.Name, created: day.Add(7*time.Hour + time.Duration(11*unit(e.Ref, id, "at")*float64(time.Hour))).Truncate(time.Second),
 			steps: steps, flaky: 0.4 + unit(e.Ref, "flaky"), url: "https://backstage.simulated/create/tasks/" + id,
 		}

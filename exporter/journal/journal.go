@@ -526,6 +526,11 @@ func (c *change) batch(b *exporter.Batch) error {
 			return err
 		}
 	}
+	for _, id := range b.Gone {
+		if _, ok := c.activeRun(id.String()); ok {
+			c.active[id.String()] = nil
+		}
+	}
 	if b.Cursor != "" {
 		c.cursors[b.Cursor] = b.Position
 	}

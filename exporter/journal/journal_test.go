@@ -75,6 +75,27 @@ func TestARunCountsOnceThroughDuplicatesReorderingAndRestart(t *testing.T) {
 	}
 }
 
+func TestARunThatIsGoneIsNoLongerActiveAndNeverCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpen(t, path)
+	r := run("1/pipeline/1", "", exporter.AttemptFirst, time.Time{})
+	r.State = exporter.StateExecuting
+	commit(t, j, exporter.Batch{Runs: []exporter.Run{r}})
+	if n := len(j.Snapshot().Active); n != 1 {
+		t.Fatalf("%d active series; want 1", n)
+	}
+	for range 2 { // the second one finds nothing to remove
+		commit(t, j, exporter.Batch{Gone: []exporter.RunID{r.ID}})
+		if n := len(j.Snapshot().Active); n != 0 || total(j) != 0 {
+			t.Errorf("%d active series and %d counted runs; want none", n, total(j))
+		}
+	}
+	_ = j.Close()
+	if n := len(mustOpen(t, path).Snapshot().Active); n != 0 {
+		t.Errorf("%d active series after a restart; want none", n)
+	}
+}
+
 func TestACrashAtEachPointOfACommitCountsEveryRunOnce(t *testing.T) {
 	for _, stage := range []string{"begin", "applied", "stored", "committed"} {
 		t.Run(stage, func(t *testing.T) {

@@ -1,8 +1,10 @@
 package scaffolder
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,42 +35,92 @@ func (t task) template() catalog.Ref {
 
 func (t task) dryRun() bool { return t.template() == catalog.NewRef("template", "", "dry-run") }
 
-func (t task) terminal() bool {
-	return t.Status == "completed" || t.Status == "failed" || t.Status == "cancelled"
+func (t task) terminal() bool { return t.result() != "" }
+
+// result is what the status of a task alone says; "" while it is not finished. A failure that no event explains is an
+// error: nobody knows whose.
+func (t task) result() exporter.Result {
+	switch t.Status {
+	case "completed":
+		return exporter.ResultSuccess
+	case "failed":
+		return exporter.ResultError
+	case "cancelled":
+		return exporter.ResultCancellation
+	case "skipped":
+		return exporter.ResultSkip
+	}
+	return ""
 }
 
-// event is what is read of a task's event. The message is used for its two fixed beginnings only and is not kept.
+// lastSign is the latest time at which the task is known to have been alive.
+func (t task) lastSign(events []event) time.Time {
+	last := t.CreatedAt
+	if at, err := time.Parse(time.RFC3339, t.Heartbeat); err == nil && at.After(last) {
+		last = at
+	}
+	for _, e := range events {
+		if e.CreatedAt.After(last) {
+			last = e.CreatedAt
+		}
+	}
+	return last
+}
+
+// event is what is read of a task's event. The message is used for its fixed parts only and is not kept.
 type event struct {
 	ID        int64     `json:"id"`
 	Type      string    `json:"type"`
 	CreatedAt time.Time `json:"createdAt"`
 	Body      struct {
 		Message string          `json:"message"`
-		StepID  string          `json:"stepId"`
+		StepID  stepID          `json:"stepId"`
 		Status  string          `json:"status"`
 		Error   json.RawMessage `json:"error"`
 	} `json:"body"`
 }
 
-const startMessage = "Starting up task with "
+// stepID is a step's id; "" for the number 0, which Backstage writes when a task is cancelled before its first step.
+type stepID string
 
-// attempts cuts the events of a task into its attempts: a new one begins after a completion, and at a start message
-// (Backstage deletes the completion of an attempt when the task is retried).
+// UnmarshalJSON takes strings, and anything else for no step.
+func (s *stepID) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		text = ""
+	}
+	*s = stepID(text)
+	return nil
+}
+
+// The messages of Backstage that carry what no field does.
+const (
+	startMessage = "Starting up task with "      // followed by the number of steps
+	endMessage   = "Run completed with status: " // followed by the status
+)
+
+func (e event) starts() bool {
+	return e.Body.StepID == "" && strings.HasPrefix(e.Body.Message, startMessage)
+}
+
+func (e event) cancels() bool { return e.Type == "cancelled" }
+
+// cancelsStep tells whether a step failed because its task was cancelled.
+func (e event) cancelsStep(task string) bool {
+	return e.Body.Status == "cancelled" || e.Body.Status == "failed" && strings.Contains(e.Body.Message, " of task "+task+" has been cancelled")
+}
+
+// attempts cuts the events of a task into its attempts. A new one begins after a completion, where the task was put back
+// into the queue ("recovered": by a retry, or after the loss of a worker), and at a second start message. A cancellation that
+// is still there was not undone by a retry: it holds for what follows.
 func attempts(events []event) [][]event {
 	events = slices.Clone(events)
-	slices.SortStableFunc(events, func(a, b event) int {
-		switch {
-		case a.ID < b.ID:
-			return -1
-		case a.ID > b.ID:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.ID, b.ID) })
 	var out [][]event
 	var cur []event
 	for _, e := range events {
-		if len(cur) > 0 && strings.HasPrefix(e.Body.Message, startMessage) && e.Body.StepID == "" {
+		again := e.Type == "recovered" || e.starts() && slices.ContainsFunc(cur, event.starts)
+		if len(cur) > 0 && again && !slices.ContainsFunc(cur, event.cancels) {
 			out, cur = append(out, cur), nil
 		}
 		cur = append(cur, e)
@@ -82,15 +134,78 @@ func attempts(events []event) [][]event {
 	return out
 }
 
+// outcome tells how an attempt ended; "" when it did not, as far as its events tell. Backstage deletes the events
+// "completion" and "cancelled" of an attempt when the task is retried: then its steps tell.
+func (t task) outcome(events []event, last bool) exporter.Result {
+	end := events[len(events)-1]
+	if end.Type != "completion" {
+		if last {
+			return ""
+		}
+		return t.outcomeOfSteps(events)
+	}
+	if slices.ContainsFunc(events, event.cancels) {
+		return exporter.ResultCancellation
+	}
+	failed := len(end.Body.Error) > 0 && string(end.Body.Error) != "null"
+	switch status, _ := strings.CutPrefix(end.Body.Message, endMessage); {
+	case status == "cancelled":
+		return exporter.ResultCancellation
+	case status == "failed", failed:
+		return exporter.ResultFailure
+	case status == "completed":
+		return exporter.ResultSuccess
+	case last && t.terminal(): // the worker was lost, or the task was given up as stale
+		return t.result()
+	}
+	return exporter.ResultError
+}
+
+// outcomeOfSteps is the outcome of an attempt that was retried: every step was heard of, and the last one that was heard of
+// has ended. Anything else was cut off with its worker, and never finished.
+func (t task) outcomeOfSteps(events []event) exporter.Result {
+	want, heard, latest := 0, map[stepID]bool{}, ""
+	failed, cancelled := false, false
+	for _, e := range events {
+		if e.starts() {
+			n, _, _ := strings.Cut(strings.TrimPrefix(e.Body.Message, startMessage), " ")
+			want, _ = strconv.Atoi(n)
+		}
+		if e.Body.StepID == "" || e.Body.Status == "" {
+			continue
+		}
+		heard[e.Body.StepID], latest = true, e.Body.Status
+		switch {
+		case e.cancelsStep(t.ID):
+			cancelled = true
+		case e.Body.Status == "failed":
+			failed = true
+		}
+	}
+	if want == 0 || len(heard) < want || latest == "processing" {
+		return ""
+	}
+	for _, s := range t.steps(events, "", time.Time{}) {
+		cancelled = cancelled || s.result == exporter.ResultError // cancelled before it did anything
+	}
+	switch {
+	case cancelled:
+		return exporter.ResultCancellation
+	case failed:
+		return exporter.ResultFailure
+	}
+	return exporter.ResultSuccess
+}
+
 type step struct {
-	id              string
+	id              stepID
 	started, ended  time.Time
 	result          exporter.Result
 	failed, cancels bool
 }
 
-// steps rebuilds the steps of one attempt, in the order in which they were first heard of.
-func steps(events []event, end time.Time) []*step {
+// steps rebuilds the steps of one attempt, in the order in which they were first heard of. whole is how the attempt ended.
+func (t task) steps(events []event, whole exporter.Result, end time.Time) []*step {
 	var out []*step
 	for _, e := range events {
 		if e.Body.StepID == "" || e.Body.Status == "" {
@@ -114,10 +229,10 @@ func steps(events []event, end time.Time) []*step {
 		case "failed":
 			s.failed = true
 		case "cancelled":
-			s.cancels = true
 		default:
 			continue
 		}
+		s.cancels = s.cancels || e.cancelsStep(t.ID)
 		if s.ended.IsZero() || !s.failed {
 			s.ended = e.CreatedAt
 		}
@@ -128,7 +243,10 @@ func steps(events []event, end time.Time) []*step {
 			s.result = exporter.ResultCancellation
 		case s.failed:
 			s.result = exporter.ResultFailure
-		case s.result == "": // begun, and the task ended without a word about it
+		case s.result != "":
+		case whole == exporter.ResultCancellation:
+			s.result, s.ended = exporter.ResultCancellation, end
+		default: // begun, and the task ended without a word about it
 			s.result, s.ended = exporter.ResultError, end
 		}
 	}
@@ -136,8 +254,8 @@ func steps(events []event, end time.Time) []*step {
 }
 
 // normalise makes a step id fit for a label: lower case, other characters as "-", 63 bytes at most.
-func normalise(id string) string {
-	id = strings.Map(func(r rune) rune {
+func normalise(id stepID) string {
+	s := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'A' && r <= 'Z':
 			return r + 'a' - 'A'
@@ -145,6 +263,6 @@ func normalise(id string) string {
 			return r
 		}
 		return '-'
-	}, id)
-	return id[:min(len(id), 63)]
+	}, string(id))
+	return s[:min(len(s), 63)]
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,13 +122,13 @@ func TestRecordedTasksAreOneSuccessTwoFailuresAndOneCancellation(t *testing.T) {
 	if d := cmp.Diff(want, results(j)); d != "" {
 		t.Errorf("results after an idle cycle (-want +got):\n%s", d)
 	}
-	if idle := api.calls[before:]; len(idle) > 1 {
+	if idle := api.calls[before:]; len(idle) > 2 {
 		t.Errorf("an idle cycle made %d calls: %v", len(idle), idle)
 	}
 }
 
 func TestAReadingThatIsCutOffAnywhereCountsEachTaskOnce(t *testing.T) {
-	for fail := 1; fail <= 5; fail++ {
+	for fail := 1; fail <= 6; fail++ {
 		path := filepath.Join(t.TempDir(), "journal.db")
 		j := open(t, path)
 		if err := source(t, &recorded{t: t, fail: fail}).Sync(t.Context(), graph(), j); err == nil {
@@ -142,5 +143,76 @@ func TestAReadingThatIsCutOffAnywhereCountsEachTaskOnce(t *testing.T) {
 			t.Errorf("cut off at call %d (-want +got):\n%s", fail, d)
 		}
 		j.Close()
+	}
+}
+
+// single answers with one failed task, whose events were recorded.
+type single struct{ events string }
+
+func (s single) GetJSON(_ context.Context, path string, into any) (http.Header, error) {
+	if strings.HasSuffix(path, "/events") {
+		b, err := os.ReadFile(filepath.Join("testdata", s.events))
+		if err != nil {
+			return nil, err
+		}
+		return nil, json.Unmarshal(b, into)
+	}
+	var events []event
+	if _, err := s.GetJSON(context.Background(), "/events", &events); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join("testdata", s.events))
+	if err != nil {
+		return nil, err
+	}
+	var ids []struct{ TaskID string }
+	if err := json.Unmarshal(b, &ids); err != nil {
+		return nil, err
+	}
+	return nil, json.Unmarshal(fmt.Appendf(nil, `{"tasks":[{"id":%q,"status":"failed","createdAt":%q}]}`, ids[0].TaskID, events[0].CreatedAt.Format(time.RFC3339)), into)
+}
+
+func TestRecordedAttemptsAndTheirSteps(t *testing.T) {
+	for file, want := range map[string][]string{
+		"task-cancelled-events.json":         {"cancellation first w1=cancellation w2=skip"},
+		"task-doublefail-events.json":        {"failure first a=failure b=failure c=success"},
+		"task-cancelled-waiting-events.json": {"cancellation first w1=cancellation w2=skip"}, // its cancellation names step 0, a number
+		"task-failed-retried-events.json":    {"failure first hello=success never=skip rename=failure", "failure rerun hello=success never=skip rename=failure"},
+		"task-cancelled-retried-events.json": {"cancellation first w1=cancellation w2=skip", "cancellation rerun w1=cancellation w2=skip"},
+	} {
+		t.Run(file, func(t *testing.T) {
+			j := open(t, filepath.Join(t.TempDir(), "journal.db"))
+			defer j.Close()
+			var batches []exporter.Batch
+			if err := source(t, single{file}).Sync(t.Context(), graph(), &recorder{j, &batches}); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			keys := map[string]bool{}
+			for _, b := range batches {
+				for _, r := range b.Runs {
+					if r.Level == exporter.LevelTask && keys[r.ID.Key] {
+						t.Errorf("two steps have the id %s", r.ID.Key)
+					}
+					keys[r.ID.Key] = true
+				}
+				for _, whole := range b.Runs {
+					if whole.Level != exporter.LevelPipeline {
+						continue
+					}
+					var names []string
+					for _, r := range b.Runs {
+						if r.Level == exporter.LevelTask && r.Attempt == whole.Attempt {
+							names = append(names, r.Name+"="+string(r.Result))
+						}
+					}
+					slices.Sort(names)
+					got = append(got, strings.Join(append([]string{string(whole.Result), string(whole.Attempt)}, names...), " "))
+				}
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("attempts (-want +got):\n%s", d)
+			}
+		})
 	}
 }
