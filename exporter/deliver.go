@@ -21,9 +21,8 @@ type Sender interface {
 
 // A SendError says what to do about runs that were not sent. After any other error they are sent again, later and later.
 type SendError struct {
-	Err        error
-	Rejected   bool          // because of what they are: sending the same again is useless
-	RetryAfter time.Duration // the store's own wish; zero when it has none
+	Err      error
+	Rejected bool // because of what they are: sending the same again is useless
 }
 
 // Error is the text of the cause.
@@ -34,8 +33,8 @@ func (e *SendError) Unwrap() error { return e.Err }
 
 // HTTPSendError makes a SendError of an answer: 400, 413 and 422 reject the content; everything else, also a wrong token
 // or address, is worth another attempt.
-func HTTPSendError(err error, status int, retryAfter time.Duration) *SendError {
-	return &SendError{err, status == 400 || status == 413 || status == 422, retryAfter}
+func HTTPSendError(err error, status int) *SendError {
+	return &SendError{err, status == 400 || status == 413 || status == 422}
 }
 
 // An Unsent is a run that waits for a sink.
@@ -123,10 +122,6 @@ func Deliver(ctx context.Context, to Sender, o DeliverOptions) error {
 		case err != nil:
 			failures++
 			pause := backoff(o.MinBackoff, o.MaxBackoff, failures)
-			var se *SendError
-			if errors.As(err, &se) {
-				pause = max(pause, min(se.RetryAfter, o.MaxBackoff))
-			}
 			o.Metrics.errors.WithLabelValues(to.Name()).Inc()
 			d.log.Warn("runs were not sent and wait", "error", err, "failures", failures, "next_in", pause.Round(time.Millisecond))
 			wait, arrived = time.After(pause), nil

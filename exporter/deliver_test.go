@@ -106,17 +106,6 @@ func TestDeliver(t *testing.T) {
 			0, "sent 6, refused 0, errors 2",
 		},
 		{
-			"a store that names a time is not asked before",
-			func(_ []string, call int) (int, error) {
-				if call == 0 {
-					return 0, &SendError{Err: busy, RetryAfter: time.Minute}
-				}
-				return 0, nil
-			},
-			[]string{"0s abcd: 0 busy", "1m0s abcd: 0 <nil>", "1m0s ef: 0 <nil>"},
-			0, "sent 6, refused 0, errors 1",
-		},
-		{
 			"a run that is rejected is found, refused and given up",
 			func(keys []string, _ int) (int, error) {
 				if slices.Contains(keys, "c") {
@@ -190,7 +179,7 @@ func TestARunThatCannotBeReadIsGivenUp(t *testing.T) {
 
 func TestAnAnswerSaysWhetherAnotherAttemptIsWorthIt(t *testing.T) {
 	for status, rejected := range map[int]bool{400: true, 413: true, 422: true, 401: false, 404: false, 429: false, 500: false, 503: false} {
-		if got := HTTPSendError(errors.New("x"), status, 0).Rejected; got != rejected {
+		if got := HTTPSendError(errors.New("x"), status).Rejected; got != rejected {
 			t.Errorf("%d: rejected %v, want %v", status, got, rejected)
 		}
 	}

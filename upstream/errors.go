@@ -95,19 +95,20 @@ func (e *WaitError) Error() string {
 }
 
 // message takes the upstream's own words out of an error body: Backstage's {"error":{"message"}}, GitLab's {"message"} and
-// {"error","error_description"}. It is one short line and never holds the token.
-func message(body []byte, token string) string {
+// {"error","error_description"}, or plain text. It is one short line and never holds the token.
+func message(contentType string, body []byte, token string) string {
 	var m struct {
 		Error       json.RawMessage `json:"error"`
 		Message     json.RawMessage `json:"message"`
 		Description string          `json:"error_description"`
 	}
-	if json.Unmarshal(body, &m) != nil {
-		return ""
-	}
 	var inner struct{ Message string }
 	out := ""
-	switch {
+	switch err := json.Unmarshal(body, &m); {
+	case err != nil && strings.HasPrefix(contentType, "text/plain"):
+		out = string(body)
+	case err != nil:
+		return ""
 	case json.Unmarshal(m.Error, &inner) == nil && inner.Message != "":
 		out = inner.Message
 	case json.Unmarshal(m.Message, &out) == nil && out != "":

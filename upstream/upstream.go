@@ -4,11 +4,13 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -88,15 +90,42 @@ func (c *Client) Host() string { return c.base.Hostname() }
 // for the budget and for the upstream's own Retry-After and RateLimit-Reset; when ctx ends before that wait would, GetJSON
 // returns a *WaitError at once.
 func (c *Client) GetJSON(ctx context.Context, path string, into any) (http.Header, error) {
+	return c.retry(ctx, path, &call{method: http.MethodGet, take: func(shown string, h http.Header, body []byte) error {
+		if err := json.Unmarshal(body, into); err != nil {
+			return &ContentError{shown, strings.Contains(h.Get("Content-Type"), "html"), err}
+		}
+		return nil
+	}})
+}
+
+// Post sends a body to a path and gives the body of the answer. The header holds Content-Type, and what else the upstream
+// needs. Attempts and waits are those of GetJSON, so what is sent must do no harm when it arrives twice; redirects are not followed.
+func (c *Client) Post(ctx context.Context, path string, header http.Header, body []byte) (answer []byte, err error) {
+	_, err = c.retry(ctx, path, &call{method: http.MethodPost, header: header, body: body, take: func(_ string, _ http.Header, b []byte) error {
+		answer = b
+		return nil
+	}})
+	return answer, err
+}
+
+// A call is what is asked of the upstream, and what is done with a 2xx answer.
+type call struct {
+	method string
+	header http.Header
+	body   []byte
+	take   func(shown string, h http.Header, body []byte) error
+}
+
+func (c *Client) retry(ctx context.Context, path string, what *call) (http.Header, error) {
 	policy := backoff.NewExponentialBackOff()
 	policy.InitialInterval, policy.Multiplier = time.Second, 2
-	return backoff.Retry(ctx, func() (http.Header, error) { return c.follow(ctx, path, into) },
+	return backoff.Retry(ctx, func() (http.Header, error) { return c.follow(ctx, path, what) },
 		backoff.WithBackOff(policy), backoff.WithMaxTries(c.opts.Tries), backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(_ error, wait time.Duration) { c.meter.throttled("backoff", wait) }))
 }
 
 // follow makes one attempt, through redirects on the same host: a GitLab project that moved answers with one.
-func (c *Client) follow(ctx context.Context, path string, into any) (http.Header, error) {
+func (c *Client) follow(ctx context.Context, path string, what *call) (http.Header, error) {
 	path, query, _ := strings.Cut(path, "?")
 	target, err := url.Parse(c.base.String() + path)
 	if err != nil {
@@ -104,7 +133,7 @@ func (c *Client) follow(ctx context.Context, path string, into any) (http.Header
 	}
 	target.RawQuery = query
 	for range maxRedirects + 1 {
-		header, next, err := c.once(ctx, target, into)
+		header, next, err := c.once(ctx, target, what)
 		if err != nil || next == nil {
 			return header, err
 		}
@@ -114,17 +143,18 @@ func (c *Client) follow(ctx context.Context, path string, into any) (http.Header
 }
 
 // once sends one request; next is where it is redirected to.
-func (c *Client) once(ctx context.Context, target *url.URL, into any) (h http.Header, next *url.URL, err error) {
+func (c *Client) once(ctx context.Context, target *url.URL, what *call) (h http.Header, next *url.URL, err error) {
 	shown := address(target)
 	if err := c.gate.wait(ctx, c.meter); err != nil {
 		return nil, nil, backoff.Permanent(fmt.Errorf("ask %s: %w", shown, err))
 	}
 	attempt, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(attempt, http.MethodGet, target.String(), nil)
+	req, err := http.NewRequestWithContext(attempt, what.method, target.String(), bytes.NewReader(what.body))
 	if err != nil {
 		return nil, nil, backoff.Permanent(fmt.Errorf("%s is not an address", shown))
 	}
+	maps.Copy(req.Header, what.header)
 	token, err := c.opts.authorize(req)
 	if err != nil {
 		return nil, nil, backoff.Permanent(err)
@@ -148,19 +178,22 @@ func (c *Client) once(ctx context.Context, target *url.URL, into any) (h http.He
 		return nil, nil, backoff.Permanent(fmt.Errorf("the answer of %s is larger than %d bytes", shown, c.opts.MaxBytes))
 	case resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "":
 		next, err := c.redirect(target, resp.Header.Get("Location"))
+		if err == nil && what.method != http.MethodGet {
+			err = &RedirectError{shown, next.Scheme + "://" + next.Host}
+		}
 		if err != nil {
 			return nil, nil, backoff.Permanent(err)
 		}
 		return nil, next, nil
 	case resp.StatusCode/100 != 2:
-		failed := &StatusError{resp.StatusCode, shown, message(body, token)}
+		failed := &StatusError{resp.StatusCode, shown, message(resp.Header.Get("Content-Type"), body, token)}
 		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
 			return nil, nil, backoff.Permanent(failed)
 		}
 		return nil, nil, failed
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return nil, nil, backoff.Permanent(&ContentError{shown, strings.Contains(resp.Header.Get("Content-Type"), "html"), err})
+	if err := what.take(shown, resp.Header, body); err != nil {
+		return nil, nil, backoff.Permanent(err)
 	}
 	return resp.Header, nil, nil
 }

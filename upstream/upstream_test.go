@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -315,5 +316,41 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	}
 	if asked != "http://gitlab.invalid/x" {
 		t.Errorf("the proxy was asked for %q", asked)
+	}
+}
+
+func TestPostSendsAgainUntilItIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		see := func(h http.HandlerFunc) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				got = append(got, strings.Join([]string{r.Method, r.URL.Path, r.Header.Get("Content-Type"), r.Header.Get("X-Scope-OrgID"), r.Header.Get("Authorization"), string(b)}, " "))
+				h(w, r)
+			}
+		}
+		c := client(t, answers(see(answer(503, "", "Retry-After", "30")), see(answer(200, "thanks"))), Options{TokenFile: tokenFile(t, secret)})
+		start := time.Now()
+		b, err := c.Post(t.Context(), "/push", http.Header{"Content-Type": {"text/x"}, "X-Scope-Orgid": {"shop"}}, []byte("hello"))
+		if err != nil || string(b) != "thanks" || time.Since(start) < 30*time.Second {
+			t.Errorf("answer %q after %v, error %v", b, time.Since(start), err)
+		}
+		want := "POST /root/push text/x shop Bearer " + secret + " hello"
+		if len(got) != 2 || got[0] != want || got[1] != want {
+			t.Errorf("requests %q, want twice %q", got, want)
+		}
+	})
+}
+
+func TestPostGivesUpOnARefusalAndOnARedirect(t *testing.T) {
+	var status *StatusError
+	c := client(t, answer(400, "entry too far\n behind "+secret, "Content-Type", "text/plain; charset=utf-8"), Options{TokenFile: tokenFile(t, secret)})
+	if _, err := c.Post(t.Context(), "/push", nil, nil); !errors.As(err, &status) || status.Code != 400 || status.Message != "entry too far behind [token]" {
+		t.Errorf("a refusal: %v", err)
+	}
+	var redirect *RedirectError
+	c = client(t, answer(307, "", "Location", "/root/login"), Options{})
+	if _, err := c.Post(t.Context(), "/push", nil, nil); !errors.As(err, &redirect) {
+		t.Errorf("a redirect: %v", err)
 	}
 }
