@@ -4,7 +4,7 @@ import "strings"
 
 // Grammar is the grammar of the annotation values, in EBNF.
 const Grammar = `objective = percent [ "@" threshold ] | "off" ;
-percent   = digits [ "." digits ] ;                  (* 0 < percent < 100 *)
+percent   = digits [ "." digits ] ;                  (* 1 <= percent < 100 *)
 threshold = digits [ "." digits ] ( "ms" | "s" | "m" | "h" | "d" ) | digits [ "." digits ] ;
 window    = digits "d" | digits "w" | "calendar-week" | "calendar-month" | "calendar-quarter" ;   (* at least 7d *)
 indicator = lower { lower | digit | "_" | "-" } ;    (* at most 40 characters *)

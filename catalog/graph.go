@@ -10,20 +10,19 @@ type Graph struct {
 	entities      []*Entity // sorted by Ref
 	byRef         map[Ref]*Entity
 	owned         map[Ref][]*Entity // by effective owner, sorted
+	inSystem      map[Ref][]*Entity // by system, sorted
 	platformOwner Ref
 }
 
-// NewGraph makes a Graph of the entities. Of two with the same Ref the first wins and the second is a Problem.
-// platformOwner owns what has no valid owner; it may be zero.
+// NewGraph makes a Graph of the entities. Of two with the same Ref the first wins and the second is a Problem; so are
+// owners that are not there, circles in the tree of groups, and projects that several entities claim. platformOwner owns
+// what has no valid owner; it may be zero.
 func NewGraph(entities []*Entity, platformOwner Ref) (*Graph, []Problem) {
-	g := &Graph{byRef: make(map[Ref]*Entity, len(entities)), owned: map[Ref][]*Entity{}, platformOwner: platformOwner}
+	g := &Graph{byRef: make(map[Ref]*Entity, len(entities)), owned: map[Ref][]*Entity{}, inSystem: map[Ref][]*Entity{}, platformOwner: platformOwner}
 	var problems []Problem
 	for _, e := range entities {
 		if first, dup := g.byRef[e.Ref]; dup {
-			p := Problem{
-				Severity: SeverityError, Entity: e.Ref, File: e.Position.File, Line: e.Position.Line, Column: e.Position.Column,
-				Rule: "entity-duplicate", Message: "entity is defined twice; the first definition is used",
-			}
+			p := entityProblem(e, SeverityError, "entity-duplicate", "", "entity is defined twice; the first definition is used")
 			if first.Position.File != "" {
 				p.Hint = "remove this one or the one in " + first.Position.File
 			}
@@ -39,7 +38,11 @@ func NewGraph(entities []*Entity, platformOwner Ref) (*Graph, []Problem) {
 		if !o.Owner.IsZero() {
 			g.owned[o.Owner] = append(g.owned[o.Owner], e)
 		}
+		if !e.System.IsZero() && e.System != e.Ref {
+			g.inSystem[e.System] = append(g.inSystem[e.System], e)
+		}
 	}
+	problems = slices.Concat(problems, g.ownerProblems(), g.circleProblems(), g.projectProblems())
 	for i := range problems {
 		problems[i].Owner = g.Owner(problems[i].Entity)
 	}
@@ -125,15 +128,7 @@ func (g *Graph) Domain(r Ref) Ref {
 }
 
 // InSystem gives the entities that belong to a system, sorted by Ref, the system itself not included.
-func (g *Graph) InSystem(system Ref) []*Entity {
-	var out []*Entity
-	for _, e := range g.entities {
-		if e.System == system && e.Ref != system {
-			out = append(out, e)
-		}
-	}
-	return out
-}
+func (g *Graph) InSystem(system Ref) []*Entity { return g.inSystem[system] }
 
 // GroupChain gives a group and its ancestors, nearest first. A cycle in the tree ends the chain.
 func (g *Graph) GroupChain(group Ref) []Ref {

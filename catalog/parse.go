@@ -136,7 +136,7 @@ func (p *parser) annotation(name string) {
 		s.NoTraffic = p.oneOf("no-traffic", "ignore", "good", "bad")
 	case "min-events":
 		n, err := strconv.Atoi(p.value)
-		if err != nil || n < 1 || n > 1_000_000_000 {
+		if err != nil || !isDecimal(p.value) || n < 1 || n > 1_000_000_000 {
 			p.bad("min-events-number", `write a whole number such as "50"`, "%q is not a number of events", p.value)
 			return
 		}
@@ -260,7 +260,11 @@ func (p *parser) objective(indicator string) {
 		p.bad("objective-percent", hint, "the target %s is not below 100 percent, so there is no error budget", percent)
 		return
 	case value.Cmp(big.NewRat(1, 1)) < 0:
-		p.bad("objective-percent", fmt.Sprintf("write %q", shift(percent, 2)+suffix), "the target %s is a fraction; targets are percentages", percent)
+		hint := `write a percentage such as "99.9"`
+		if value.Cmp(big.NewRat(1, 100)) >= 0 {
+			hint = fmt.Sprintf("write %q", shift(percent, 2)+suffix)
+		}
+		p.bad("objective-percent", hint, "the target %s is a fraction; targets are percentages", percent)
 		return
 	}
 	setting := ObjectiveSetting{Percent: percent}
@@ -481,6 +485,8 @@ func nearKey(name string) string {
 		switch {
 		case s == stem && d && !dotted:
 			return fmt.Sprintf("write %s%s, such as %s%s.%s", Prefix, a.Key, Prefix, stem, map[string]string{"<indicator>": "availability", "<kind>": "slack"}[placeholder])
+		case s == stem && !d && dotted:
+			return fmt.Sprintf("write %s%s; it has no form for one indicator", Prefix, stem)
 		case d == dotted:
 			stems = append(stems, s)
 		}
@@ -497,7 +503,7 @@ func nearKey(name string) string {
 
 // nearest finds the candidate that differs from s in few letters; "" when none is near.
 func nearest(s string, candidates []string) string {
-	best, distance := "", max(1, min(3, len(s)/3))+1
+	best, distance := "", max(1, min(3, len(s)/2))+1
 	if len(s) > 64 {
 		return ""
 	}

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Ref names an entity, as in "component:default/checkout". Refs made by NewRef and ParseRef are lower-cased,
@@ -30,10 +32,17 @@ func ParseRef(s, defaultKind string) (Ref, error) {
 	if !ok {
 		namespace, name = "default", rest
 	}
-	if kind == "" || namespace == "" || name == "" || strings.ContainsAny(namespace+name, ":/ \t\n") {
+	if !isRefPart(kind) || !isRefPart(namespace) || !isRefPart(name) {
 		return Ref{}, fmt.Errorf("%q is not an entity reference like \"component:default/checkout\"", s)
 	}
 	return NewRef(kind, namespace, name), nil
+}
+
+// isRefPart tells whether s can be a part of a reference: printable, without space and the two separators.
+func isRefPart(s string) bool {
+	return s != "" && utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool {
+		return c == ':' || c == '/' || unicode.IsSpace(c) || !unicode.IsPrint(c)
+	})
 }
 
 // String gives the full form, "kind:namespace/name", or "" for the zero Ref.
