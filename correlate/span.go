@@ -29,7 +29,7 @@ type Span struct {
 	Failed     bool   // the span's status is Error
 	Reason     string // the system's own reason of a failure; may be empty
 	Attributes []attribute.KeyValue
-	Resource   []attribute.KeyValue // service.name, source, owner, entity, system
+	Resource   []attribute.KeyValue // entity, owner, service.name, source, system: those that are known
 	Links      []Link
 }
 
@@ -110,11 +110,15 @@ func service(r *exporter.Run) string {
 	return r.Entity.Name
 }
 
+// resource is sorted by key.
 func resource(r *exporter.Run) []attribute.KeyValue {
-	out := []attribute.KeyValue{semconv.ServiceName(service(r)), attribute.String("source", r.ID.Source)}
-	for _, x := range []struct{ key, value string }{{"owner", r.Owner.String()}, {"entity", r.Entity.String()}, {"system", r.System.String()}} {
+	var out []attribute.KeyValue
+	for _, x := range []struct {
+		key   attribute.Key
+		value string
+	}{{"entity", r.Entity.String()}, {"owner", r.Owner.String()}, {semconv.ServiceNameKey, service(r)}, {"source", r.ID.Source}, {"system", r.System.String()}} {
 		if x.value != "" {
-			out = append(out, attribute.String(x.key, x.value))
+			out = append(out, x.key.String(x.value))
 		}
 	}
 	return out

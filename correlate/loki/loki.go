@@ -1,0 +1,99 @@
+// Package loki sends the log lines of runs to Loki, with Loki's own push types (docs/adr/001).
+package loki
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/golang/snappy"
+	"github.com/grafana/loki/pkg/push"
+
+	"github.com/sightline-dev/sightline/correlate"
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/upstream"
+)
+
+// A Sink is an exporter.Sender of log lines. A line that is sent twice has the same time, text and metadata, which Loki
+// keeps as one.
+//
+// Loki takes the good lines of a request and answers 400 for the bad ones, those that are too old or too far behind their
+// stream. Such a request is rejected: Deliver sends parts of it again, which is harmless for the lines that were taken,
+// until it knows which are refused.
+type Sink struct {
+	client *upstream.Client
+	header http.Header
+}
+
+// New makes a Sink. The client's base URL is Loki's; tenant is the value of X-Scope-OrgID, "" for none.
+func New(client *upstream.Client, tenant string) *Sink {
+	h := http.Header{"Content-Type": {"application/x-protobuf"}}
+	if tenant != "" {
+		h.Set("X-Scope-OrgID", tenant)
+	}
+	return &Sink{client, h}
+}
+
+// Name is "loki".
+func (*Sink) Name() string { return "loki" }
+
+// Send sends the lines of the runs.
+func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err error) {
+	req := request(runs)
+	if len(req.Streams) == 0 {
+		return 0, nil
+	}
+	body, err := req.Marshal()
+	if err != nil {
+		return 0, &exporter.SendError{Err: fmt.Errorf("encode log lines: %w", err), Rejected: true}
+	}
+	if _, err := s.client.Post(ctx, "/loki/api/v1/push", s.header, snappy.Encode(nil, body)); err != nil {
+		err = fmt.Errorf("send log lines: %w", err)
+		var status *upstream.StatusError
+		if errors.As(err, &status) {
+			return 0, exporter.HTTPSendError(err, status.Code)
+		}
+		return 0, err
+	}
+	return 0, nil
+}
+
+// request groups the lines by stream; streams and the lines in them are sorted.
+func request(runs []exporter.Run) *push.PushRequest {
+	streams := map[string][]push.Entry{}
+	for _, r := range runs {
+		if l, ok := correlate.LineOf(r); ok {
+			key := selector(l.Labels)
+			streams[key] = append(streams[key], push.Entry{Timestamp: l.Time, Line: l.Text, StructuredMetadata: metadata(l.Metadata)})
+		}
+	}
+	req := &push.PushRequest{}
+	for labels, entries := range streams {
+		slices.SortStableFunc(entries, func(a, b push.Entry) int { return a.Timestamp.Compare(b.Timestamp) })
+		req.Streams = append(req.Streams, push.Stream{Labels: labels, Entries: entries})
+	}
+	slices.SortFunc(req.Streams, func(a, b push.Stream) int { return cmp.Compare(a.Labels, b.Labels) })
+	return req
+}
+
+// selector writes labels as Loki reads them: {a="b", c="d"}.
+func selector(labels []correlate.Label) string {
+	parts := make([]string, len(labels))
+	for i, l := range labels {
+		parts[i] = l.Name + "=" + strconv.Quote(l.Value)
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func metadata(labels []correlate.Label) push.LabelsAdapter {
+	out := make(push.LabelsAdapter, len(labels))
+	for i, l := range labels {
+		out[i] = push.LabelAdapter{Name: l.Name, Value: l.Value}
+	}
+	return out
+}
