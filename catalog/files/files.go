@@ -56,6 +56,7 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	out := &Result{}
+	var links []link
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -75,7 +76,8 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read catalog file: %w", err)
 		}
-		entities, problems := Parse(name, body)
+		entities, more, problems := parse(name, body)
+		links = append(links, more...)
 		for _, e := range entities {
 			problems = append(problems, documents(e, filepath.Dir(name))...)
 		}
@@ -85,6 +87,7 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 		out.Entities = append(out.Entities, entities...)
 		out.Problems = append(out.Problems, problems...)
 	}
+	connect(out.Entities, links)
 	return out, nil
 }
 
@@ -136,14 +139,21 @@ func isYAML(name string) bool {
 // Parse reads the entities of one file's text. Documents that are no Backstage entities are passed over; a document that
 // is no YAML is a Problem and ends the file, because what follows it cannot be told apart.
 func Parse(name string, body []byte) ([]*catalog.Entity, []catalog.Problem) {
+	entities, links, problems := parse(name, body)
+	connect(entities, links)
+	return entities, problems
+}
+
+func parse(name string, body []byte) ([]*catalog.Entity, []link, []catalog.Problem) {
 	var entities []*catalog.Entity
+	var links []link
 	var problems []catalog.Problem
 	dec := yaml.NewDecoder(bytes.NewReader(body))
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return entities, problems
+			return entities, links, problems
 		}
 		if err != nil {
 			msg := strings.TrimPrefix(err.Error(), "yaml: ")
@@ -151,14 +161,14 @@ func Parse(name string, body []byte) ([]*catalog.Entity, []catalog.Problem) {
 				Severity: catalog.SeverityError, File: name, Line: lineOf(msg), Rule: "yaml-syntax", Message: "this is not YAML: " + msg,
 				Hint: "mend it; what follows it in the file is not read",
 			}
-			return entities, append(problems, p)
+			return entities, links, append(problems, p)
 		}
 		if len(doc.Content) == 0 {
 			continue
 		}
-		e, found := entity(name, doc.Content[0])
+		e, more, found := entity(name, doc.Content[0])
 		if e != nil {
-			entities = append(entities, e)
+			entities, links = append(entities, e), append(links, more...)
 		}
 		problems = append(problems, found...)
 	}
@@ -205,10 +215,10 @@ func text(n *yaml.Node) string {
 	return n.Value
 }
 
-func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
+func entity(file string, root *yaml.Node) (*catalog.Entity, []link, []catalog.Problem) {
 	api, kind := text(child(root, "apiVersion")), text(child(root, "kind"))
-	if !strings.Contains(api, "backstage.io/") || kind == "" || kind == "Location" {
-		return nil, nil
+	if !strings.Contains(api, "backstage.io/") || kind == "" || strings.EqualFold(kind, "Location") {
+		return nil, nil, nil
 	}
 	at := func(n *yaml.Node) catalog.Position {
 		return catalog.Position{File: file, Line: n.Line, Column: n.Column}
@@ -234,7 +244,7 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
 	ref, err := catalog.ParseRef(kind+":"+namespace+"/"+name, "")
 	if err != nil {
 		problem(root, "", "entity-name", fmt.Sprintf("the %s has no valid metadata.name: %q", strings.ToLower(kind), name), "give it a name of letters, digits, '-', '_' and '.'")
-		return nil, problems
+		return nil, nil, problems
 	}
 	e.Ref = ref
 	relation := func(n *yaml.Node, defaultKind string) catalog.Ref {
@@ -268,10 +278,16 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
 	e.Parent = relation(child(spec, "parent"), "group")
 	e.MemberOf = relations(child(spec, "memberOf"), "group")
 	e.DependsOn = relations(child(spec, "dependsOn"), "component")
+	var links []link
+	for _, l := range []struct{ key, kind string }{{"children", "group"}, {"members", "user"}, {"dependencyOf", "component"}} {
+		for _, r := range relations(child(spec, l.key), l.kind) {
+			links = append(links, link{e.Ref, l.key, r})
+		}
+	}
 
 	annotations := child(meta, "annotations")
 	if annotations == nil || annotations.Kind != yaml.MappingNode {
-		return e, problems
+		return e, links, problems
 	}
 	for i := 0; i+1 < len(annotations.Content); i += 2 {
 		key, value := annotations.Content[i].Value, resolved(annotations.Content[i+1])
@@ -290,7 +306,7 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []catalog.Problem) {
 			problem(value, key, "annotation-type", "the value is not a string", "write one quoted string")
 		}
 	}
-	return e, problems
+	return e, links, problems
 }
 
 // documents reads what slo-ref names. It stays inside the folder of the file, symbolic links included.
