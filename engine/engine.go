@@ -381,8 +381,16 @@ func (e *Engine) Append(ctx context.Context, samples []Sample) error {
 	if err := app.Commit(); err != nil {
 		return fmt.Errorf("append %d samples: %w", len(samples), err)
 	}
+	if len(samples) >= manySamples {
+		e.db.ForceHeadMMap()
+	}
 	return nil
 }
+
+// manySamples is from how many samples on Append maps the full chunks of the store at once. The store does it once a
+// minute, which is too seldom for a history that is written in seconds: reading a series gets slower with the square of
+// its chunks that are not mapped.
+const manySamples = 10_000
 
 // Query answers an instant query; the zero time means now. A scalar is one sample without labels. NaN and infinities
 // are answers like others. Results that are strings, range vectors or native histograms are errors.
