@@ -3,6 +3,7 @@ package dashboards
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
@@ -42,6 +43,7 @@ func (c *compiler) component(r catalog.Ref) *draft {
 	if system.Kind == "system" && c.graph.Entity(system) != nil && nameable(system) {
 		d.links = append(d.links, link("System", system.String(), "/d/"+SystemUID(system)))
 	}
+	d.links = append(d.links, c.entityLink(r)...)
 	for _, o := range objectives {
 		if url, ok := webURL(o.Runbook); ok {
 			d.links = append(d.links, external("Runbook", "question", "What to do when an alert fires", url))
@@ -54,29 +56,66 @@ func (c *compiler) component(r catalog.Ref) *draft {
 
 	s := forEntity(r)
 	l := &d.layout
-	l.row("Now", false)
-	l.line(4, at(8, lowestBudgetStat(s)), at(8, highestBurnStat(s)), at(8, statistic{
+	l.row("State now", false)
+	l.line(4, at(8, lowestBudgetStat(s)), at(8, burnStat("Highest burn rate", s, objectives, nil)), at(8, statistic{
 		title: "Alerts firing", unit: units.Short, thresholds: countSteps(),
-		description: "SLO alerts of this entity that fire now, of any severity.",
+		description: "Number of SLO alerts of this entity that fire now, of any severity.",
 		expr:        orZero("count(" + maxBy("alertname, severity, sloth_id", s.alerts()) + ")"),
 	}.panel()))
-	errors := graph{
-		title: "Error rate", unit: units.PercentUnit, min: cog.ToPtr(0.0),
-		description: "Share of bad events over five minutes, per objective; of a latency objective the share that was too slow.",
-		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}},
-	}.panel()
+	errors := errorsGraph("Error rate", objectives)
 	if traffic, ok := trafficGraph("Traffic", objectives); ok {
-		l.line(8, at(8, errors), at(8, traffic), at(8, alertsTable(s)))
+		l.line(8, at(8, errors), at(8, traffic), at(8, c.alertsTable(s)))
 	} else {
-		l.line(8, at(12, errors), at(12, alertsTable(s)))
+		l.line(8, at(12, errors), at(12, c.alertsTable(s)))
 	}
 	for i, o := range objectives {
 		l.row(objectiveTitle(o), i >= openObjectives)
 		l.line(8, objectiveRow(o)...)
 	}
-	l.row("Pipelines", false)
-	l.line(8, at(12, pipelineRunsGraph(s)), at(12, pipelineDurationGraph(s)))
+	if r.Kind == "template" {
+		l.row("Scaffolder tasks", false)
+		l.line(8, at(12, scaffolderRunsGraph(s)), at(12, scaffolderDurationGraph(s)))
+	} else {
+		l.row("Pipelines", false)
+		l.line(8, at(12, pipelineRunsGraph(s)), at(12, pipelineDurationGraph(s)))
+	}
 	return d
+}
+
+// errorsGraph shows the share of bad events of each objective. An objective on pipelines or tasks has too few events for
+// minutes, so its share is that of a day.
+func errorsGraph(title string, objectives []*slo.Objective) *dashboard.Panel {
+	g := graph{
+		title: title, unit: units.PercentUnit, min: cog.ToPtr(0.0), noValue: "No events",
+		description: "Share of bad events, in percent, per objective and over the time that the legend names. Of a latency objective, bad events are those that were too slow.",
+	}
+	for _, o := range objectives {
+		_, window := windowsOf(o)
+		g.queries = append(g.queries, query{forID(o.ID()).errors("sloth_id", window), o.Indicator + ", " + window})
+	}
+	if len(objectives) == 1 {
+		if budget := objectives[0].Target.Budget(); budget > 0 {
+			g.thresholds = steps(green, budget, red)
+			g.description += " The dashed line is what the objective allows."
+		}
+	}
+	return g.panel()
+}
+
+// burnStat shows how fast the fastest budget burns: now, or over a day where all objectives count pipelines or tasks.
+func burnStat(title string, s scope, objectives []*slo.Objective, open *dashboard.DashboardLink) *dashboard.Panel {
+	expr, when := "max("+s.burn("sloth_id")+")", "now (over five minutes)"
+	if !slices.ContainsFunc(objectives, func(o *slo.Objective) bool { return !countsRuns(o) }) {
+		expr, when = "max("+s.burnOver("sloth_id", "1d")+")", "over the last day"
+	}
+	description := "How many times as fast as allowed the fastest budget burns " + when + ". At 1 a budget lasts exactly its window."
+	if open != nil {
+		description += " Click to open the board."
+	}
+	return statistic{
+		title: title, unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0), noValue: "No events", link: open,
+		description: description, expr: expr,
+	}.panel()
 }
 
 // objectiveRow is the detail of one objective: what is left, how it went down, how fast it burns.
@@ -86,27 +125,37 @@ func objectiveRow(o *slo.Objective) []cell {
 	name := o.Indicator
 	budget := statistic{
 		title: "Budget remaining: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(2.0),
-		description: "Share of the error budget that is left in the window. Below 0 the objective is missed.", expr: s.remaining(by),
+		description: "Share of the error budget, in percent, that is left in the window. Below 0 the objective is missed.", expr: s.remaining(by),
 	}.panel()
 	sli := statistic{
-		title: "SLI: " + name, unit: units.PercentUnit, thresholds: plainSteps(), decimals: cog.ToPtr(3.0),
-		description: "Share of good events over " + windowText(o.Window) + ".", expr: s.sli(by),
+		title: "SLI: " + name, unit: units.PercentUnit, thresholds: targetSteps(o), decimals: cog.ToPtr(3.0),
+		description: "Share of good events, in percent, over " + windowText(o.Window) + ". Green from the target on.", expr: s.sli(by),
 	}.panel()
 	burnDown := graph{
 		title: "Budget burn-down: " + name, unit: units.PercentUnit, thresholds: budgetSteps(), max: cog.ToPtr(1.0), timeFrom: windowLength(o.Window),
-		description: "How the error budget went over its window. It shows the whole window, whatever time the board shows.",
+		description: "Share of the error budget, in percent, that was left over time. It shows the whole window, whatever time the board shows.",
 		queries:     []query{{s.remaining(by), "budget remaining"}},
 	}.panel()
-	queries := make([]query, 0, len(burnWindows))
-	for _, w := range burnWindows {
+	windows, _ := windowsOf(o)
+	queries := make([]query, 0, len(windows))
+	for _, w := range windows {
 		queries = append(queries, query{s.burnOver(by, w), w})
 	}
 	burn := graph{
-		title: "Burn rates: " + name, unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0),
-		description: "How fast the budget burns over each window of the burn alerts. At 1 the budget lasts exactly its window.",
+		title: "Burn rates: " + name, unit: units.Short, thresholds: burnSteps(), min: cog.ToPtr(0.0), noValue: "No events",
+		description: "How many times as fast as allowed the budget burns, over each window. At 1 the budget lasts exactly its window.",
 		queries:     queries,
 	}.panel()
 	return []cell{at(4, budget, sli), at(10, burnDown), at(10, burn)}
+}
+
+// targetSteps is green from the objective's target on.
+func targetSteps(o *slo.Objective) *dashboard.ThresholdsConfig {
+	target, err := strconv.ParseFloat(o.Target.Ratio(), 64)
+	if err != nil || o.Target.IsZero() {
+		return plainSteps()
+	}
+	return steps(red, target, green)
 }
 
 // objectiveTitle names an objective and its window, as in "Availability over 30 days". The target stands in the data:

@@ -36,6 +36,8 @@ type Board struct {
 type Options struct {
 	// DatasourceUID is the uid of the Prometheus data source that boards start with; "" means Grafana's default one.
 	DatasourceUID string
+	// URL is Sightline's own address, which boards link to; "" for no links.
+	URL string
 }
 
 // Kinds of boards, as they stand in uids and tags.
@@ -67,29 +69,23 @@ func hash(s string) string {
 }
 
 // SelectorTag is the tag of a board that fits the annotation grafana/dashboard-selector of Backstage's Grafana plugin
-// (it matches ^[\w-]+$): kind letter, a readable part and a hash that keeps it collision-free. At most 50 characters.
+// (it matches ^[\w-]+$): "sl-" and the slug of the reference. At most 50 characters.
 func SelectorTag(r catalog.Ref) string {
-	readable := []byte(r.Namespace + "-" + r.Name)
-	for i, c := range readable {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-			readable[i] = '-'
-		}
-	}
-	letter := "x"
-	if r.Kind != "" && r.Kind[0] >= 'a' && r.Kind[0] <= 'z' {
-		letter = r.Kind[:1]
-	}
-	return "sl-" + letter + "-" + string(readable[:min(len(readable), 36)]) + "-" + hash(r.String())[:8]
+	const prefix = "sl-"
+	return prefix + catalog.Slug(r, maxTag-len(prefix))
 }
 
 // maxTag is the width of the column that holds tags in Grafana's database; longer ones fail on PostgreSQL and MySQL.
 const maxTag = 50
 
-// refTag gives "prefix:ref", or nothing where Grafana could not store it. The selector tag always fits.
+// refTag gives "prefix:ref", with the slug in place of a ref that Grafana could not store; nothing for the zero Ref.
 func refTag(prefix string, r catalog.Ref) []string {
-	t := prefix + ":" + r.String()
-	if r.IsZero() || len(t) > maxTag {
+	if r.IsZero() {
 		return nil
+	}
+	t := prefix + ":" + r.String()
+	if len(t) > maxTag {
+		t = prefix + ":" + catalog.Slug(r, maxTag-len(prefix)-1)
 	}
 	return []string{t}
 }
@@ -300,6 +296,30 @@ func dataLink(title, url string) dashboard.DashboardLink {
 func searchLink(title, field string) dashboard.DashboardLink {
 	url := "/dashboards?query=${__data.fields." + field + "}"
 	return dashboard.DashboardLink{Type: dashboard.DashboardLinkTypeLink, Title: title, Url: &url, Tags: []string{}}
+}
+
+// sightlineLink leads to one of Sightline's own pages; nothing where Sightline's address is not known.
+func (c *compiler) sightlineLink(tooltip, path string) []dashboard.DashboardLink {
+	base, ok := webURL(strings.TrimRight(c.opts.URL, "/"))
+	if !ok {
+		return nil
+	}
+	return []dashboard.DashboardLink{external("Sightline", "info", tooltip, base+path)}
+}
+
+// entityLink leads to the page of an entity.
+func (c *compiler) entityLink(r catalog.Ref) []dashboard.DashboardLink {
+	return c.sightlineLink("What Sightline knows of "+r.String(), "/entities/"+r.Kind+"/"+r.Namespace+"/"+r.Name)
+}
+
+// entityLinks are those of a table's column with the label entity.
+func (c *compiler) entityLinks() []dashboard.DashboardLink {
+	links := []dashboard.DashboardLink{searchLink("Find the board of this entity", "entity")}
+	for _, l := range c.sightlineLink("", "/entities?ref=${__data.fields.entity}") {
+		l.Title = "Open the entity in Sightline"
+		links = append(links, l)
+	}
+	return links
 }
 
 // ownerLink opens the owner board for an owner.

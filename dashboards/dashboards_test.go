@@ -282,10 +282,11 @@ load 1m
   cicd_pipeline_run_duration_seconds_bucket{source="gitlab",owner="group:default/payments",entity="component:default/checkout",system="system:default/shop",cicd_pipeline_name="build",cicd_pipeline_run_state="executing",le="+Inf"} 0+2x200
   cicd_pipeline_run_duration_seconds_bucket{source="gitlab",owner="group:default/payments",entity="component:default/checkout",system="system:default/shop",cicd_pipeline_name="build",cicd_pipeline_run_state="pending",le="60"} 0+2x200
   cicd_pipeline_run_duration_seconds_bucket{source="gitlab",owner="group:default/payments",entity="component:default/checkout",system="system:default/shop",cicd_pipeline_name="build",cicd_pipeline_run_state="pending",le="+Inf"} 0+2x200
-  backstage_plugin_requests_total{plugin="catalog",code="200"} 0+60x200
-  backstage_plugin_requests_total{plugin="catalog",code="500"} 0+6x200
-  backstage_plugin_request_duration_seconds_bucket{plugin="catalog",le="0.1"} 0+60x200
-  backstage_plugin_request_duration_seconds_bucket{plugin="catalog",le="+Inf"} 0+66x200
+  backstage_plugin_http_request_duration_seconds_count{plugin="catalog",code="200",streaming="false"} 0+60x200
+  backstage_plugin_http_request_duration_seconds_count{plugin="catalog",code="200",streaming="true"} 0+500x200
+  backstage_plugin_http_request_duration_seconds_count{plugin="catalog",code="500",streaming="false"} 0+6x200
+  backstage_plugin_http_request_duration_seconds_bucket{plugin="catalog",streaming="false",le="0.1"} 0+60x200
+  backstage_plugin_http_request_duration_seconds_bucket{plugin="catalog",streaming="false",le="+Inf"} 0+66x200
 `)
 	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 1e6, Timeout: 30 * time.Second, EnableAtModifier: true, EnableNegativeOffset: true})
 	end := time.Unix(0, 0).Add(199 * time.Minute)
@@ -443,4 +444,58 @@ func BenchmarkBuild1000(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(size)/1102, "bytes/board")
+}
+
+func TestBoardsLeadToSightlineWhereItsAddressIsKnown(t *testing.T) {
+	links := func(b Board) (found []string) {
+		for _, url := range collect(lintOne(b.Path, b.JSON).whole, "url", nil) {
+			if strings.HasPrefix(url, "https://sightline.example.com/") {
+				found = append(found, strings.TrimPrefix(url, "https://sightline.example.com"))
+			}
+		}
+		slices.Sort(found)
+		return slices.Compact(found)
+	}
+	for _, b := range build(t, Options{}) {
+		if got := links(b); len(got) > 0 {
+			t.Errorf("%s links to %v without an address", b.Path, got)
+		}
+	}
+	boards := build(t, Options{URL: "https://sightline.example.com/"})
+	for _, f := range Lint(boards) {
+		t.Error(f)
+	}
+	const entity = "/entities?ref=${__data.fields.entity}"
+	want := map[string][]string{
+		"dashboards/components/component.default.checkout.json": {"/entities/component/default/checkout", entity},
+		"dashboards/systems/default.shop.json":                  {"/entities/system/default/shop", entity},
+		"dashboards/owner.json":                                 {entity, "/owners?ref=${owner}"},
+		"dashboards/platform.json":                              {"/", entity},
+	}
+	for _, b := range boards {
+		if w, ok := want[b.Path]; ok {
+			if diff := cmp.Diff(w, links(b)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", b.Path, diff)
+			}
+		}
+	}
+}
+
+func TestATagHoldsTheSlugOfAReferenceThatIsTooLong(t *testing.T) {
+	long := catalog.NewRef("component", "", strings.Repeat("long-", 12)+"name")
+	for _, c := range []struct {
+		ref  catalog.Ref
+		want []string
+	}{
+		{ref("checkout"), []string{"component:component:default/checkout"}},
+		{long, []string{"component:" + catalog.Slug(long, 40)}},
+		{catalog.Ref{}, nil},
+	} {
+		if diff := cmp.Diff(c.want, refTag("component", c.ref)); diff != "" {
+			t.Errorf("tag of %s (-want +got):\n%s", c.ref, diff)
+		}
+	}
+	if tag := refTag("component", long)[0]; len(tag) > maxTag {
+		t.Errorf("the tag %q has %d characters", tag, len(tag))
+	}
 }

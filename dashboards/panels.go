@@ -182,6 +182,7 @@ type graph struct {
 	bars                     bool   // stacked bars, for counts
 	interval                 string // smallest step, for rare events; "" for Grafana's own
 	timeFrom                 string // fixed length of the shown time, as in "30d"; "" for the board's
+	noValue                  string // text where there is no value; "No data" by default
 }
 
 func (g graph) panel() *dashboard.Panel {
@@ -195,6 +196,9 @@ func (g graph) panel() *dashboard.Panel {
 		custom.DrawStyle, custom.FillOpacity = cog.ToPtr(common.GraphDrawStyleBars), cog.ToPtr(70.0)
 		custom.ShowPoints = cog.ToPtr(common.VisibilityModeNever)
 		custom.Stacking.Mode = cog.ToPtr(common.StackingModeNormal)
+	}
+	if g.noValue == "" {
+		g.noValue = "No data"
 	}
 	thresholds := g.thresholds
 	if thresholds != nil {
@@ -211,7 +215,7 @@ func (g graph) panel() *dashboard.Panel {
 		},
 		FieldConfig: &dashboard.FieldConfigSource{
 			Defaults: dashboard.FieldConfig{
-				Unit: &g.unit, Min: g.min, Max: g.max, Thresholds: thresholds, NoValue: cog.ToPtr("No data"),
+				Unit: &g.unit, Min: g.min, Max: g.max, Thresholds: thresholds, NoValue: &g.noValue,
 				Color: &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdPaletteClassicByName}, Custom: custom,
 			},
 			Overrides: []dashboard.DashboardFieldConfigSourceOverrides{},
@@ -260,7 +264,7 @@ type column struct {
 	gauge      bool                        // draws a bar from 0 to 1
 	mappings   []map[string]any
 	width      int
-	link       *dashboard.DashboardLink
+	links      []dashboard.DashboardLink
 }
 
 // A grid describes a table panel: instant queries, joined on their common labels.
@@ -269,6 +273,7 @@ type grid struct {
 	columns            []column
 	sortBy             string // heading
 	descending         bool
+	noValue            string // text of an empty table; "No data" by default
 }
 
 func (g grid) panel() *dashboard.Panel {
@@ -313,8 +318,8 @@ func (g grid) panel() *dashboard.Panel {
 		if c.width > 0 {
 			props = append(props, "custom.width", c.width)
 		}
-		if c.link != nil {
-			props = append(props, "links", []dashboard.DashboardLink{*c.link})
+		if len(c.links) > 0 {
+			props = append(props, "links", c.links)
 		}
 		if len(props) > 0 {
 			overrides = append(overrides, override(c.name, props...))
@@ -332,6 +337,9 @@ func (g grid) panel() *dashboard.Panel {
 	if g.sortBy != "" {
 		options.SortBy = []common.TableSortByFieldState{{DisplayName: g.sortBy, Desc: &g.descending}}
 	}
+	if g.noValue == "" {
+		g.noValue = "No data"
+	}
 	if overrides == nil {
 		overrides = []dashboard.DashboardFieldConfigSourceOverrides{}
 	}
@@ -340,7 +348,7 @@ func (g grid) panel() *dashboard.Panel {
 		Targets: targets(queries, true, true), Transformations: transformations, Options: options,
 		FieldConfig: &dashboard.FieldConfigSource{
 			Defaults: dashboard.FieldConfig{
-				Unit: cog.ToPtr(units.Short), NoValue: cog.ToPtr("–"), Thresholds: plainSteps(),
+				Unit: cog.ToPtr(units.Short), NoValue: &g.noValue, Thresholds: plainSteps(),
 				Color:  &dashboard.FieldColor{Mode: dashboard.FieldColorModeIdThresholds},
 				Custom: map[string]any{"align": "auto", "cellOptions": map[string]any{"type": "auto"}, "inspect": false},
 			},

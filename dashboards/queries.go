@@ -4,20 +4,35 @@ import (
 	"strings"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/slo"
 )
 
 // The recorded series of the rules. Results of a query are always aggregated by what identifies a row: while an owner
 // changes, the old and the new series overlap for some minutes.
 const (
-	seriesRemaining = "slo:period_error_budget_remaining:ratio"
-	seriesBurn      = "slo:current_burn_rate:ratio"
-	seriesObjective = "slo:objective:ratio"
-	seriesError     = "slo:sli_error:ratio_rate" // followed by the window
-	seriesInfo      = "sloth_slo_info"
+	seriesRemaining = slo.SeriesBudgetRemaining
+	seriesBurn      = slo.SeriesCurrentBurnRate
+	seriesObjective = slo.SeriesObjective
+	seriesError     = slo.SeriesErrorRatio // followed by the window
+	seriesInfo      = slo.SeriesInfo
 )
 
 // burnWindows are the windows of the burn alerts, short to long.
-var burnWindows = [...]string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
+var burnWindows = []string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
+
+// runBurnWindows are those in which an objective on pipelines or tasks usually has an event at all.
+var runBurnWindows = []string{"6h", "1d", "3d"}
+
+// countsRuns tells whether an objective counts pipelines or tasks, of which there are a few a day, and not requests.
+func countsRuns(o *slo.Objective) bool { return strings.Contains(o.TotalQuery, "cicd_pipeline_") }
+
+// windowsOf are the windows to show the burn rate of an objective over, and the shortest to show its errors over.
+func windowsOf(o *slo.Objective) (burn []string, errors string) {
+	if countsRuns(o) {
+		return runBurnWindows, "1d"
+	}
+	return burnWindows, "5m"
+}
 
 // A scope is a list of PromQL matchers, without braces.
 type scope string

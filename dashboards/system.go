@@ -29,6 +29,7 @@ func (c *compiler) system(e *catalog.Entity) *draft {
 	if !owner.IsZero() {
 		d.links = append(d.links, ownerLink(owner))
 	}
+	d.links = append(d.links, c.entityLink(e.Ref)...)
 	if source, ok := sourceURL(e); ok {
 		d.links = append(d.links, external("Source", "doc", "Where the system is declared", source))
 	}
@@ -36,12 +37,14 @@ func (c *compiler) system(e *catalog.Entity) *draft {
 	l := &d.layout
 	l.row("Service level objectives", false)
 	l.line(4, at(4, objectivesStat(s)), at(5, lowestBudgetStat(s)), at(5, highestBurnStat(s)), at(5, pagesStat(s)), at(5, ticketsStat(s)))
-	l.line(9, at(24, objectivesTable(s)))
+	l.line(9, at(24, c.objectivesTable(s)))
+	templates := false
 	var shown int
 	for _, m := range dataFlowOrder(c.members[e.Ref]) {
 		if !c.hasBoard(m.Ref) {
 			continue
 		}
+		templates = templates || m.Ref.Kind == "template"
 		l.row(m.Label()+" ("+m.Ref.String()+")", shown >= openComponents)
 		shown++
 		open := cog.ToPtr(dataLink("Open the board of "+m.Ref.String(), "/d/"+ComponentUID(m.Ref)))
@@ -49,6 +52,10 @@ func (c *compiler) system(e *catalog.Entity) *draft {
 	}
 	l.row("Pipelines", false)
 	l.line(8, at(12, pipelineRunsGraph(s)), at(12, pipelineDurationGraph(s)))
+	if templates {
+		l.row("Scaffolder tasks", false)
+		l.line(8, at(12, scaffolderRunsGraph(s)), at(12, scaffolderDurationGraph(s)))
+	}
 	return d
 }
 
@@ -65,20 +72,12 @@ func (c *compiler) redRow(r catalog.Ref, open *dashboard.DashboardLink) []cell {
 	s := forEntity(r)
 	label := r.String()
 	budget := statistic{
-		title: "Budget: " + label, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0), link: open,
-		description: "The smallest share of an error budget left of this component. Click to open its board.",
+		title: "Budget left: " + label, unit: units.PercentUnit, thresholds: budgetSteps(), decimals: cog.ToPtr(1.0), link: open,
+		description: "The smallest share of an error budget, in percent, that is left. Click to open the board.",
 		expr:        "min(" + s.remaining("sloth_id") + ")",
 	}.panel()
-	burn := statistic{
-		title: "Burn: " + label, unit: units.Short, thresholds: burnSteps(), decimals: cog.ToPtr(2.0), link: open,
-		description: "How fast this component's fastest budget burns now. Click to open its board.",
-		expr:        "max(" + s.burn("sloth_id") + ")",
-	}.panel()
-	errors := graph{
-		title: "Errors: " + label, unit: units.PercentUnit, min: cog.ToPtr(0.0),
-		description: "Share of bad events over five minutes, per objective; of a latency objective the share that was too slow.",
-		queries:     []query{{s.errors("sloth_slo", "5m"), "{{sloth_slo}}"}},
-	}.panel()
+	burn := burnStat("Burn rate: "+label, s, c.byEntity[r], open)
+	errors := errorsGraph("Errors: "+label, c.byEntity[r])
 	traffic, ok := trafficGraph("Rate: "+label, c.byEntity[r])
 	if !ok {
 		return []cell{at(4, budget, burn), at(20, errors)}
@@ -87,11 +86,11 @@ func (c *compiler) redRow(r catalog.Ref, open *dashboard.DashboardLink) []cell {
 }
 
 // trafficGraph shows the rate of all events behind the objectives; false when none has a query for it. Objectives that
-// count the same events share a line.
+// count the same events share a line. Pipelines and tasks are left out: a few a day make no rate per second.
 func trafficGraph(title string, objectives []*slo.Objective) (*dashboard.Panel, bool) {
 	var queries []query
 	for _, o := range objectives {
-		if o.TotalQuery == "" {
+		if o.TotalQuery == "" || countsRuns(o) {
 			continue
 		}
 		expr := "sum(" + strings.ReplaceAll(o.TotalQuery, "$window", "$__rate_interval") + ")"
@@ -104,7 +103,7 @@ func trafficGraph(title string, objectives []*slo.Objective) (*dashboard.Panel, 
 		return nil, false
 	}
 	return graph{
-		title: title, unit: units.CountsPerSecond, min: cog.ToPtr(0.0),
+		title: title, unit: units.CountsPerSecond, min: cog.ToPtr(0.0), noValue: "No metrics match the selector",
 		description: "Events per second that the objectives count, good and bad.", queries: queries,
 	}.panel(), true
 }

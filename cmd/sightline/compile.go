@@ -105,7 +105,7 @@ func compileOptions(c *config.Config, sloth bool) plan.Options {
 		o.Alerts.Email = alerts.Email{Smarthost: e.Smarthost, From: e.From}
 	}
 	if u := strings.TrimRight(c.Server.URL, "/"); u != "" {
-		o.Rules.SLOURL = u
+		o.Rules.SLOURL, o.Dashboards.URL = u+"/entities?ref=$entity", u
 	}
 	return o
 }

@@ -47,6 +47,9 @@ func New(r *api.Reader, o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
 	mux.HandleFunc("GET /{$}", h.platform)
+	for _, what := range []string{"owners", "entities"} {
+		mux.HandleFunc("GET /"+what, func(w http.ResponseWriter, r *http.Request) { h.find(w, r, what) })
+	}
 	mux.HandleFunc("GET /owners/{kind}/{namespace}/{name}", h.owner)
 	mux.HandleFunc("GET /entities/{kind}/{namespace}/{name}", h.entity)
 	mux.HandleFunc("GET /problems", h.problems)
@@ -96,6 +99,20 @@ func (h *handler) render(w http.ResponseWriter, r *http.Request, status int, pag
 
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, e api.Error) {
 	h.render(w, r, e.Status, "failure", e.Title, e)
+}
+
+// find leads from a full reference, as in ?ref=group:default/payments, to its page. Dashboards have only the reference.
+func (h *handler) find(w http.ResponseWriter, r *http.Request, what string) {
+	text, kind := r.URL.Query().Get("ref"), "component"
+	if what == "owners" {
+		kind = "group"
+	}
+	ref, err := catalog.ParseRef(text, kind)
+	if err != nil {
+		h.fail(w, r, api.Error{Title: "Bad reference", Status: http.StatusBadRequest, Detail: fmt.Sprintf("%q is no reference", text), Hint: "write one like " + kind + ":default/checkout"})
+		return
+	}
+	http.Redirect(w, r, path(what, ref), http.StatusFound)
 }
 
 type pager struct {

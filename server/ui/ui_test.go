@@ -77,8 +77,11 @@ func TestEveryPageAnswersWithAndWithoutData(t *testing.T) {
 		state api.State
 		want  map[string]int
 	}{
-		"a platform": {platform(0.4), map[string]int{"/": 200, "/owners/group/default/payments": 200, "/entities/component/default/checkout": 200, "/problems": 200, "/static/style.css": 200, "/nothing": 404}},
-		"nothing":    {fakeState{graph: empty}, map[string]int{"/": 200, "/owners/group/default/payments": 404, "/entities/component/default/checkout": 404, "/problems": 200, "/?page=-3&q=%00": 200}},
+		"a platform": {platform(0.4), map[string]int{
+			"/": 200, "/owners/group/default/payments": 200, "/entities/component/default/checkout": 200, "/problems": 200, "/static/style.css": 200, "/nothing": 404,
+			"/owners?ref=group:default/payments": 302, "/entities?ref=checkout": 302, "/entities?ref=": 400,
+		}},
+		"nothing": {fakeState{graph: empty}, map[string]int{"/": 200, "/owners/group/default/payments": 404, "/entities/component/default/checkout": 404, "/problems": 200, "/?page=-3&q=%00": 200}},
 	} {
 		h := New(reader(c.state), Options{})
 		for path, want := range c.want {
@@ -92,6 +95,20 @@ func TestEveryPageAnswersWithAndWithoutData(t *testing.T) {
 			if dir := os.Getenv("SIGHTLINE_PREVIEW"); dir != "" { // for looking at pages
 				os.WriteFile(filepath.Join(dir, name+strings.ReplaceAll(path, "/", "_")+".html"), w.Body.Bytes(), 0o644)
 			}
+		}
+	}
+}
+
+func TestAReferenceLeadsToItsPage(t *testing.T) {
+	h := New(reader(platform(1)), Options{})
+	for from, want := range map[string]string{
+		"/owners?ref=group:default/payments":       "/owners/group/default/payments",
+		"/owners?ref=payments":                     "/owners/group/default/payments",
+		"/entities?ref=component:default/checkout": "/entities/component/default/checkout",
+		"/entities?ref=api:shop/a%3Fb":             "/entities/api/shop/a%3Fb",
+	} {
+		if got := get(h, from).Header().Get("Location"); got != want {
+			t.Errorf("%s leads to %q, want %q", from, got, want)
 		}
 	}
 }
