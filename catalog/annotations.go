@@ -52,6 +52,22 @@ func AnnotationTable() []Annotation {
 	}
 }
 
+// ForeignAnnotationTable lists the keys of other tools that Sightline reads. A key that ends in * stands for all that begin
+// so.
+func ForeignAnnotationTable() []Annotation {
+	return []Annotation{
+		{"gitlab.com/project-slug", onEntity, `shop/checkout`, "the GitLab project whose pipelines are the entity's"},
+		{"gitlab.com/project-id", onEntity, `"4711"`, "the same by its id, which survives a move; it comes before the slug"},
+		{"gitlab.com/instance", onEntity, `gitlab.example.com`, "the host of that project, where there are several"},
+		{"backstage.io/kubernetes-id", onEntity, `checkout`, "the name in Kubernetes, for default selectors and joins with its metrics"},
+		{"backstage.io/kubernetes-namespace", onEntity, `shop`, "kept, not used yet"},
+		{"backstage.io/source-location", onEntity, `url:https://gitlab.example.com/shop/checkout/`, "where the entity's repository is"},
+		{"backstage.io/orphan", onEntity, `"true"`, "kept, not used yet"},
+		{"pagerduty.com/*", "any", `PCHECKOUT`, "kept, not used yet; pagerduty.com/integration-key is a secret and is dropped while loading"},
+		{"opsgenie.com/*", "any", `checkout`, "kept, not used yet"},
+	}
+}
+
 // KeepsAnnotation tells whether Sightline reads the annotation: its own prefix and the foreign keys of the contract.
 // Loaders drop all others. PagerDuty's integration key is a secret and is dropped too.
 func KeepsAnnotation(key string) bool {
