@@ -94,8 +94,10 @@ type Store struct {
 	Path      string      `yaml:"path,omitempty" doc:"Folder of the embedded Prometheus and of the journal." example:"./data"`
 	Retention Duration    `yaml:"retention,omitempty" doc:"How long the embedded Prometheus keeps samples; longer than the longest window." example:"40d"`
 	Scrape    []ScrapeJob `yaml:"scrape,omitempty" doc:"Targets that the embedded Prometheus scrapes."`
-	URL       string      `yaml:"url,omitempty" doc:"A Prometheus-compatible API to use instead of the embedded one." example:"http://prometheus:9090"`
+	URL       string      `yaml:"url,omitempty" doc:"A Prometheus-compatible API to use instead of the embedded Prometheus: what stands before /api/v1." example:"http://prometheus:9090"`
 	TokenFile string      `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
+	CAFile    string      `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust for url."`
+	Tenant    string      `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID, as Mimir wants it."`
 }
 
 // ScrapeJob is a list of static targets.
@@ -406,6 +408,9 @@ func (c *Config) check(name string) error {
 	}
 	if c.Store.URL != "" && len(c.Store.Scrape) > 0 {
 		return bad("store: scrape needs the embedded Prometheus, but url is set", "let the Prometheus at store.url scrape these targets")
+	}
+	if c.Store.URL == "" && (c.Store.TokenFile != "" || c.Store.CAFile != "" || c.Store.Tenant != "") {
+		return bad("store: token_file, ca_file and tenant belong to url, which is not set", "set store.url, or leave them out")
 	}
 	if _, _, err := net.SplitHostPort(c.Server.Listen); err != nil {
 		return bad(fmt.Sprintf("server.listen: %q is not host:port", c.Server.Listen), "write it like 127.0.0.1:9469 or :9469")

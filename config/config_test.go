@@ -57,6 +57,7 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"a URL without scheme", "http://grafana:3000", "grafana", "not an http or https URL", "https://host:port"},
 		{"files beside backstage", "platform_owner: group", "files: [a]\n  platform_owner: group", "both set", "keep one"},
 		{"scraping by somebody else's Prometheus", "store: {path: ./data,", "store: {url: http://p:9090,", "scrape needs the embedded", "let the Prometheus"},
+		{"a token for no URL", "store: {path: ./data,", "store: {tenant: t,", "belong to url", "set store.url"},
 		{"a target with a scheme", "localhost:8080]", "http://localhost:8080]", "not host:port", "without a scheme"},
 		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
 		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},

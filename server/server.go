@@ -22,6 +22,7 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/engine"
+	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/journal"
 	"github.com/sightline-dev/sightline/plan"
@@ -41,12 +42,15 @@ type Compiled struct {
 // Options are set by code; Compile is called at the start, on Reload and every Refresh.
 type Options struct {
 	Compile   func(context.Context) (*Compiled, error)
-	Refresh   time.Duration // default 1m
+	Retry     func(error) bool // whether Compile, having failed so at the start, may succeed later; nil: never, New fails
+	Refresh   time.Duration    // default 1m
 	Listen    string
+	WebConfig string // exporter-toolkit's web configuration file (TLS, basic auth); "" for none
 	Auth      auth.Options
 	NeedAuth  bool // some kind of authentication is configured
 	AllowOpen bool
-	Path      string // folder of the store and the journal
+	Path      string         // folder of the store and the journal
+	Remote    *remote.Client // the store; nil: an embedded one, which Retention, Scrape, Alerting and History are for
 	Retention time.Duration
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
@@ -70,17 +74,18 @@ type Server struct {
 	opts     Options
 	log      *slog.Logger
 	registry *prometheus.Registry
-	metrics  *exporter.SourceMetrics
+	metrics  *metrics
+	sources  *exporter.SourceMetrics
 	info     exporter.EntityInfo
-	reloaded prometheus.Gauge
 	journal  *journal.Journal
-	engine   *engine.Engine
+	engine   *engine.Engine // nil with a remote store
+	store    *storeWatch
+	web      *webConfig
 	listener net.Listener
 	http     *http.Server
+	catalog  catalogState
 	current  atomic.Pointer[state]
-	mu       sync.Mutex // one Reload at a time
-	statusMu sync.Mutex
-	status   map[string]api.SourceStatus
+	status   sourceStatus
 	stop     []func() error // last first
 }
 
@@ -88,9 +93,11 @@ type Server struct {
 type state struct {
 	compiled   *Compiled
 	objectives []api.Objective
+	loaded     bool // false: the empty state before the first load
 }
 
-// New opens everything; when it fails, what it had opened is closed again.
+// New opens everything; when it fails, what it had opened is closed again. Where the first Compile fails in a way that
+// Retry hopes for, or takes long, the server starts without a catalog: it is not ready, says why, and Run tries again.
 func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Refresh == 0 {
 		o.Refresh = time.Minute
@@ -101,20 +108,28 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := auth.CheckListener(o.Listen, o.NeedAuth, o.AllowOpen); err != nil {
-		return nil, err
-	}
-	s := &Server{opts: o, log: o.Logger, registry: prometheus.NewRegistry(), status: map[string]api.SourceStatus{}}
+	s := &Server{opts: o, log: o.Logger, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	s.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "sightline_config_last_reload_successful", Help: "Whether the last reload of catalog and configuration was taken over."})
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &s.info, s.reloaded)
-	s.metrics = exporter.NewSourceMetrics(s.registry)
+	if s.web, err = readWebConfig(o.WebConfig); err != nil {
+		return nil, err
+	}
+	if err := s.web.check(o.NeedAuth); err != nil {
+		return nil, err
+	}
+	if err := auth.CheckListener(o.Listen, o.NeedAuth || s.web.authenticates(), o.AllowOpen); err != nil {
+		return nil, err
+	}
+	empty, _ := catalog.NewGraph(nil, catalog.Ref{})
+	s.current.Store(&state{compiled: &Compiled{Graph: empty, Plan: &plan.Plan{}}})
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &s.info)
+	s.metrics = newMetrics(s.registry)
+	s.sources = exporter.NewSourceMetrics(s.registry)
 
-	compiled, err := o.Compile(ctx)
+	first, err := s.firstCompile(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -129,20 +144,27 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	for _, c := range o.Collect {
 		s.registry.MustRegister(c)
 	}
-	s.engine, err = engine.Open(engine.Options{
-		Path: filepath.Join(o.Path, "tsdb"), Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: s.registry,
-		ScrapeInterval: 30 * time.Second, Scrape: o.Scrape, Alertmanagers: o.Alerting, Now: o.Now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.onStop(s.engine.Close)
-	if err := s.apply(compiled); err != nil {
-		return nil, err
-	}
-	if o.History != nil {
-		if err := o.History(ctx, s.engine, compiled.Objectives); err != nil {
+	if o.Remote != nil {
+		s.store = newStoreWatch(o.Remote, s.metrics, o.Now)
+	} else {
+		s.engine, err = engine.Open(engine.Options{
+			Path: filepath.Join(o.Path, "tsdb"), Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: s.registry,
+			ScrapeInterval: 30 * time.Second, Scrape: o.Scrape, Alertmanagers: o.Alerting, Now: o.Now,
+		})
+		if err != nil {
 			return nil, err
+		}
+		s.onStop(s.engine.Close)
+		s.store = newStoreWatch(s.engine, s.metrics, o.Now)
+	}
+	if first != nil {
+		if err := s.take(first, nil, true); err != nil {
+			return nil, err
+		}
+		if o.History != nil {
+			if err := o.History(ctx, s.engine, first.Objectives); err != nil {
+				return nil, err
+			}
 		}
 	}
 	handler, err := s.handler()
@@ -152,6 +174,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.listener, err = net.Listen("tcp", o.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
+	s.onStop(s.closeListener) // for a server that never ran
 	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	s.onStop(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -159,6 +182,13 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return s.http.Shutdown(ctx)
 	})
 	return s, nil
+}
+
+func (s *Server) closeListener() error {
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 func (s *Server) onStop(f func() error) { s.stop = append(s.stop, f) }
@@ -173,38 +203,28 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// Addr is the address that is listened on.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+// URL is where the server listens.
+func (s *Server) URL() string { return s.web.scheme() + "://" + s.listener.Addr().String() }
 
 // Run serves, evaluates and follows the sources until ctx ends; then it closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := s.engine.Run(ctx); err != nil {
-			cancel(fmt.Errorf("engine: %w", err))
-		}
-	})
+	if s.engine != nil {
+		wg.Go(func() {
+			if err := s.engine.Run(ctx); err != nil {
+				cancel(fmt.Errorf("engine: %w", err))
+			}
+		})
+	}
 	for _, src := range s.opts.Sources {
 		wg.Go(func() { s.follow(ctx, src) })
 	}
+	wg.Go(func() { s.followCatalog(ctx) })
+	wg.Go(func() { s.store.run(ctx) })
 	wg.Go(func() {
-		tick := time.NewTicker(s.opts.Refresh)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if err := s.Reload(ctx); err != nil {
-					s.log.Error("the catalog was not taken over; the last good one stays", "error", err)
-				}
-			}
-		}
-	})
-	wg.Go(func() {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.web.serve(s.listener, s.http, s.log); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve: %w", err))
 		}
 	})
@@ -218,52 +238,35 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) follow(ctx context.Context, src Source) {
-	key := src.Name() + "|" + src.Host()
+	graph := func() *catalog.Graph {
+		if st := s.current.Load(); st.loaded {
+			return st.compiled.Graph
+		}
+		return nil
+	}
 	err := exporter.Follow(ctx, src.Source, exporter.FollowOptions{
-		Poll: src.Poll, Graph: func() *catalog.Graph { return s.current.Load().compiled.Graph }, Sink: s.journal, Logger: s.log, Metrics: s.metrics,
-		Synced: func(err error) {
-			s.statusMu.Lock()
-			defer s.statusMu.Unlock()
-			st := s.status[key]
-			st.Name, st.Host, st.Up, st.LastError = src.Name(), src.Host(), err == nil, ""
-			if err != nil {
-				st.LastError = err.Error()
-			} else {
-				st.LastSuccess = s.opts.Now()
-			}
-			s.status[key] = st
-		},
+		Poll: src.Poll, Graph: graph, Sink: s.journal, Logger: s.log, Metrics: s.sources,
+		Synced: func(err error) { s.status.note(src.Name(), src.Host(), err, s.opts.Now()) },
 	})
 	if err != nil && ctx.Err() == nil {
-		s.log.Error("a source stopped", "source", key, "error", err)
+		s.log.Error("a source stopped", "source", src.Name(), "host", src.Host(), "error", err)
 	}
 }
 
-// Reload compiles anew and takes the result over; on an error the old one keeps running.
-func (s *Server) Reload(ctx context.Context) error {
-	compiled, err := s.opts.Compile(ctx)
-	if err == nil {
-		err = s.apply(compiled)
-	}
-	if err != nil {
-		s.reloaded.Set(0)
-	}
-	return err
-}
-
+// apply swaps the state; the caller holds catalog.mu.
 func (s *Server) apply(c *Compiled) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rules := map[string][]byte{}
-	for _, a := range c.Plan.Artifacts {
-		if a.Kind == plan.KindRules {
-			rules[a.Path] = a.Body
+	if s.engine != nil {
+		rules := map[string][]byte{}
+		for _, a := range c.Plan.Artifacts {
+			if a.Kind == plan.KindRules {
+				rules[a.Path] = a.Body
+			}
+		}
+		if err := s.engine.SetRules(rules); err != nil {
+			return err
 		}
 	}
-	if err := s.engine.SetRules(rules); err != nil {
-		return err
-	}
-	next := &state{compiled: c}
+	next := &state{compiled: c, loaded: true}
 	for i := range c.Objectives {
 		o := &c.Objectives[i]
 		next.objectives = append(next.objectives, api.Objective{
@@ -274,7 +277,6 @@ func (s *Server) apply(c *Compiled) error {
 	}
 	s.current.Store(next)
 	s.info.Set(c.Graph)
-	s.reloaded.Set(1)
 	return nil
 }
 
@@ -292,63 +294,30 @@ func (s *Server) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
 	mux.HandleFunc("GET /-/healthy", ok)
-	mux.HandleFunc("GET /-/ready", ok)
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.ready(r.Context()); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		ok(w, r)
+	})
 	mux.Handle("POST /-/reload", guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Reload(r.Context()); err != nil {
-			http.Error(w, "not taken over, the old configuration keeps running: "+err.Error(), http.StatusUnprocessableEntity)
+		if err := s.reload(r.Context(), r.URL.Query().Get("force") == "true"); err != nil {
+			http.Error(w, "not taken over, the old configuration keeps running: "+explain(err), http.StatusUnprocessableEntity)
 			return
 		}
 		ok(w, r)
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	query := guard(s.engine.QueryHandler())
-	for _, p := range []string{"query", "query_range", "series", "labels", "label/{name}/values", "metadata", "rules", "alerts", "status/buildinfo", "features"} {
-		mux.Handle("/api/v1/"+p, query)
+	query, write := s.elsewhere(), s.elsewhere()
+	if s.engine != nil {
+		query, write = s.engine.QueryHandler(), s.engine.RemoteWriteHandler()
 	}
-	mux.Handle("POST /api/v1/write", guard(s.engine.RemoteWriteHandler()))
+	for _, p := range []string{"query", "query_range", "series", "labels", "label/{name}/values", "metadata", "rules", "alerts", "status/buildinfo", "features"} {
+		mux.Handle("/api/v1/"+p, guard(query))
+	}
+	mux.Handle("POST /api/v1/write", guard(write))
 	mux.Handle("/api/v1/", guard(api.New(reader)))
 	mux.Handle("/", guard(ui.New(reader, ui.Options{Check: check, Cookie: auth.CookieName})))
 	return mux, nil
-}
-
-// view is the api.State of a Server.
-type view struct{ s *Server }
-
-func (v view) Graph() *catalog.Graph       { return v.s.current.Load().compiled.Graph }
-func (v view) Objectives() []api.Objective { return v.s.current.Load().objectives }
-func (v view) Problems() []catalog.Problem { return v.s.current.Load().compiled.Plan.Problems }
-func (v view) Querier() engine.Querier     { return v.s.engine }
-func (v view) Simulated() bool             { return v.s.opts.Simulated }
-func (v view) Version() string             { return v.s.opts.Version }
-
-func (v view) Alerts(context.Context) ([]api.Alert, error) {
-	var out []api.Alert
-	for _, a := range v.s.engine.Alerts() {
-		out = append(out, api.Alert{Name: a.Name, Labels: a.Labels, Annotations: a.Annotations, State: string(a.State), ActiveAt: a.ActiveAt, Value: a.Value})
-	}
-	return out, nil
-}
-
-func (v view) Runs(entity catalog.Ref, limit int) []exporter.Run {
-	return v.s.journal.Runs(journal.Filter{Entities: []catalog.Ref{entity}, Limit: limit})
-}
-
-func (v view) Sources() []api.SourceStatus {
-	v.s.statusMu.Lock()
-	defer v.s.statusMu.Unlock()
-	var out []api.SourceStatus
-	for _, key := range slices.Sorted(keys(v.s.status)) {
-		out = append(out, v.s.status[key])
-	}
-	return out
-}
-
-func keys(m map[string]api.SourceStatus) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }

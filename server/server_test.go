@@ -56,7 +56,7 @@ func run(t *testing.T, o Options) (url string, s *Server, stop func()) {
 		}
 	}
 	t.Cleanup(stop)
-	return "http://" + s.Addr(), s, stop
+	return s.URL(), s, stop
 }
 
 func get(t *testing.T, url string) (int, string) {

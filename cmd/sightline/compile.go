@@ -73,6 +73,9 @@ func loadEntities(ctx context.Context, c *config.Config, pool *upstream.Pool) ([
 		}
 		entities, problems, err := backstage.Load(ctx, client)
 		if err != nil {
+			if hintOf(err) == "" {
+				err = hintError{err, "check that Backstage runs and that catalog.backstage.url is right"}
+			}
 			return nil, nil, exitError{exitUpstream, err}
 		}
 		return entities, problems, nil

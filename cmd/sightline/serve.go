@@ -14,6 +14,7 @@ import (
 
 	"github.com/sightline-dev/sightline/config"
 	"github.com/sightline-dev/sightline/engine"
+	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter/scaffolder"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/server"
@@ -39,7 +40,7 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 			return nil, err
 		}
 		opts := compileOptions(c, false)
-		opts.Rules.Anchored = true // the embedded engine knows it
+		opts.Rules.Anchored = c.Store.URL == "" // the embedded engine knows it
 		p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
 		return &server.Compiled{Graph: g, Objectives: objectives, Plan: p}, err
 	}
@@ -48,25 +49,27 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 // unsupported names the first part of a configuration that this version cannot serve: better no start than a silent gap.
 func unsupported(c *config.Config) error {
 	switch {
-	case c.Store.URL != "":
-		return hintError{errors.New("store.url is not supported yet"), "leave it out: the embedded Prometheus is used"}
 	case c.Sources.Backstage != nil || len(c.Sources.GitLab) > 0:
 		return hintError{errors.New("sources.backstage and sources.gitlab are not supported yet"), "leave them out; sources.scaffolder and store.scrape work"}
 	case c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour:
 		return hintError{errors.New("sources.scaffolder.backfill is not supported yet"), "leave it out: every task that Backstage still has is read"}
-	case c.Server.WebConfigFile != "":
-		return hintError{errors.New("server.web_config_file is not supported yet"), "put a TLS proxy in front"}
 	}
 	return nil
 }
 
+// isUpstream tells errors of a system that may be mended while serve waits from those of the configuration.
+func isUpstream(err error) bool {
+	var e exitError
+	return errors.As(err, &e) && e.code == exitUpstream
+}
+
 // serve runs a server until the context ends, and reloads on a signal.
-func serve(ctx context.Context, env environment, o server.Options, started func(addr string)) error {
+func serve(ctx context.Context, env environment, o server.Options, started func(url string)) error {
 	s, err := server.New(ctx, o)
 	if err != nil {
 		return err
 	}
-	started(s.Addr())
+	started(s.URL())
 	go func() {
 		for {
 			select {
@@ -89,8 +92,12 @@ func newServe(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve --config FILE", Short: "Run the server: embedded Prometheus, HTTP API, web UI", Args: noArgs,
 		Long: `Serve compiles the catalog, evaluates the objectives in an embedded Prometheus, notifies Alertmanager, and serves the web
-UI, the HTTP API, /metrics and a Prometheus query API. The catalog is read again every minute. SIGHUP or POST /-/reload
-takes over a changed configuration; a bad one leaves the old one running.`,
+UI, the HTTP API, /metrics and a Prometheus query API. With store.url the figures come from that Prometheus, Mimir or
+Thanos instead, which evaluates the files of "sightline generate".
+
+The catalog is read again every minute. SIGHUP or POST /-/reload takes over a changed configuration; a bad one, or a
+catalog that shrank to less than half, leaves the old one running. A Backstage that cannot be reached at the start is
+tried again and again; /-/ready says what is missing.`,
 		Example: "  sightline serve --config sightline.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(conf)
@@ -107,9 +114,19 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 			pool := upstream.NewPool()
 			o := server.Options{
 				Compile: compiler(func() (*config.Config, error) { return config.Load(conf) }, pool),
-				Listen:  c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
+				Retry:   isUpstream, WebConfig: c.Server.WebConfigFile,
+				Listen: c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
 				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
 				Version: version, Logger: log, Collect: []prometheus.Collector{pool},
+			}
+			if st := c.Store; st.URL != "" {
+				if o.Remote, err = remote.New(remote.Options{URL: st.URL, TokenFile: st.TokenFile, CAFile: st.CAFile, Tenant: st.Tenant}); err != nil {
+					return err
+				}
+				if c.Alertmanager.URL != "" {
+					log.Warn("alertmanager.url has no effect beside store.url: the Prometheus there sends the alerts")
+				}
+				log.Info("rules and samples are the store's: load the files of `sightline generate` into it, and let it scrape /metrics", "store", o.Remote.Address())
 			}
 			if b := c.Catalog.Backstage; b != nil {
 				o.Refresh = time.Duration(b.Refresh)
@@ -134,7 +151,7 @@ takes over a changed configuration; a bad one leaves the old one running.`,
 			for _, j := range c.Store.Scrape {
 				o.Scrape = append(o.Scrape, engine.ScrapeJob{Job: j.Job, Targets: j.Targets, Interval: time.Duration(j.Interval)})
 			}
-			return serve(cmd.Context(), env, o, func(addr string) { log.Info("listening", "url", "http://"+addr) })
+			return serve(cmd.Context(), env, o, func(url string) { log.Info("listening", "url", url) })
 		},
 	}
 	cmd.Flags().StringVar(&conf, "config", "", "configuration file")
@@ -180,8 +197,8 @@ func newDemo(env environment) *cobra.Command {
 					return simulate.WriteHistory(ctx, e, compiled.Graph, objectives, start)
 				},
 			}
-			return serve(ctx, env, o, func(addr string) {
-				fmt.Fprintf(env.stderr, "sightline: the simulated platform is at http://%s (stop with Ctrl-C)\n", addr)
+			return serve(ctx, env, o, func(url string) {
+				fmt.Fprintf(env.stderr, "sightline: the simulated platform is at %s (stop with Ctrl-C)\n", url)
 			})
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -61,6 +62,9 @@ func New(o Options) (*Client, error) {
 	}
 	return &Client{v1.NewAPI(doer{client, o.Tenant}), u.Redacted(), o.Timeout}, nil
 }
+
+// Address is the store's URL, as it may be shown.
+func (c *Client) Address() string { return c.shown }
 
 // Query answers an instant query as engine.Engine does.
 func (c *Client) Query(ctx context.Context, expr string, at time.Time) ([]engine.Sample, error) {
@@ -180,10 +184,11 @@ var errNoResult = errors.New("the answer holds no result")
 // queryError names the query where it is to blame, else the store.
 func (c *Client) queryError(ctx context.Context, expr string, err error) error {
 	var e *v1.Error
-	if errors.As(err, &e) && (e.Type == v1.ErrBadData || e.Type == v1.ErrExec) {
+	// A string result is what the library has no type for.
+	if errors.As(err, &e) && (e.Type == v1.ErrBadData || e.Type == v1.ErrExec || strings.HasPrefix(e.Msg, "unexpected value type")) {
 		return fmt.Errorf("query %q: %s", expr, e.Msg)
 	}
-	return fmt.Errorf("query %q: %w", expr, c.wrap(ctx, err))
+	return c.wrap(ctx, err)
 }
 
 // wrap names the store and says what can be done.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -190,7 +191,7 @@ func serveOwnerSLOs(r *Reader, req *http.Request) (any, error) {
 	if _, ok := s.Owner(ref); !ok {
 		return nil, s.NotFound("owner", ref)
 	}
-	return SLOList{Entity: ref, Time: s.Time.UTC(), Items: s.OwnerSLOs(ref), Issues: s.Issues(ref, "")}, nil
+	return s.list(ref, s.OwnerSLOs(ref), s.Issues(ref, "")), nil
 }
 
 func serveEntity(r *Reader, req *http.Request) (any, error) {
@@ -228,10 +229,10 @@ func serveSLOs(r *Reader, req *http.Request) (any, error) {
 	if !ok {
 		return nil, s.NotFound("entity", ref)
 	}
-	out := SLOList{Entity: ref, Time: s.Time.UTC(), Items: s.EntitySLOs(ref), Issues: e.Issues}
+	out := s.list(ref, s.EntitySLOs(ref), e.Issues)
 	if points > 0 {
 		if err := s.AddSeries(req.Context(), out.Items, from, to, points); err != nil {
-			return nil, Error{Title: "Store does not answer", Status: http.StatusBadGateway, Detail: err.Error(), Hint: "ask with points=0 for what is known without it"}
+			out.StoreError = cmp.Or(out.StoreError, withHint(err)) // the last figures are worth more than an error page
 		}
 	}
 	return out, nil

@@ -92,6 +92,9 @@ type SLOList struct {
 	Time   time.Time   `json:"time" doc:"When the current values were read."`
 	Items  []SLO       `json:"items"`
 	Issues []Issue     `json:"problem_list"`
+
+	StoreError    string   `json:"store_error" doc:"Why values are missing or as old as time says; empty when the store answered."`
+	StoreWarnings []string `json:"store_warnings" doc:"What the store says about values that may be incomplete."`
 }
 
 // An SLO is one objective and where it stands.

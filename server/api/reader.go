@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/lithammer/fuzzysearch/fuzzy"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
 )
 
@@ -33,6 +35,15 @@ type Reader struct {
 
 	mu   sync.Mutex // held while a snapshot is made, so that readers wait for the one that is under way
 	last *Snapshot
+	good *figures // of the last time that the store answered everything; nil before
+}
+
+// figures are what the store said at a time.
+type figures struct {
+	at        time.Time
+	remaining map[string]float64
+	burn      [len(burnWindows)]map[string]float64
+	alerts    []Alert
 }
 
 // NewReader makes a Reader; now is the clock.
@@ -44,7 +55,9 @@ func (r *Reader) State() State { return r.state }
 // A Snapshot is a consistent picture of a State at a time. It is not changed after it was made.
 type Snapshot struct {
 	Time     time.Time
-	StoreErr error // why figures or alerts are missing; nil when the store answered
+	StoreErr error     // why figures or alerts are missing or old; nil when the store answered
+	Figures  time.Time // what time the figures and alerts are of; zero: there are none, or not all
+	Warnings []string  // what the store says about figures that may be incomplete
 
 	reader    *Reader
 	graph     *catalog.Graph
@@ -59,7 +72,7 @@ type Snapshot struct {
 }
 
 // Snapshot gives the current picture. It always gives one: where the store does not answer, StoreErr says so and the
-// figures are missing.
+// figures are those of the last time that it did; if it never did, they are missing.
 func (r *Reader) Snapshot(ctx context.Context) *Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,8 +92,16 @@ func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
 		Time: now, reader: r, graph: r.state.Graph(), objective: r.state.Objectives(),
 		byEntity: map[catalog.Ref][]int{}, byOwner: map[catalog.Ref][]int{},
 	}
-	remaining, burn := s.figures(ctx, now)
-	s.readAlerts(ctx)
+	ctx, warnings := engine.WithWarnings(ctx)
+	f, err := r.ask(ctx, len(s.objective) > 0, now)
+	s.StoreErr, s.Warnings = err, warnings.List()
+	switch {
+	case err == nil:
+		s.Figures, r.good = now, f
+	case r.good != nil:
+		s.Figures, f = r.good.at, r.good
+	}
+	s.setAlerts(f.alerts)
 	alertsOf := map[string][]FiringAlert{}
 	for _, a := range s.alerts {
 		if a.SLO != "" {
@@ -91,7 +112,7 @@ func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
 	for i, o := range s.objective {
 		s.byEntity[o.Entity] = append(s.byEntity[o.Entity], i)
 		s.byOwner[o.Owner] = append(s.byOwner[o.Owner], i)
-		s.slos[i] = makeSLO(o, remaining, burn, alertsOf[o.ID])
+		s.slos[i] = makeSLO(o, f.remaining, f.burn, alertsOf[o.ID])
 	}
 	for _, p := range r.state.Problems() {
 		s.issues = append(s.issues, Issue{string(p.Severity), p.Entity, p.Owner, p.Annotation, p.File, p.Line, p.Column, p.Message, p.Hint, p.Rule})
@@ -100,25 +121,25 @@ func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
 	return s
 }
 
-// figures asks for every recorded series once. The period group runs every five minutes, as long as an instant query
-// looks back, so its value is looked for a little further.
-func (s *Snapshot) figures(ctx context.Context, now time.Time) (remaining map[string]float64, burn [len(burnWindows)]map[string]float64) {
-	if len(s.objective) == 0 {
-		return nil, burn
+// ask asks for every recorded series once. On an error it gives what there was until then. The period group runs every
+// five minutes, as long as an instant query looks back, so its value is looked for a little further.
+func (r *Reader) ask(ctx context.Context, objectives bool, now time.Time) (*figures, error) {
+	f := &figures{at: now}
+	q := r.state.Querier()
+	if objectives && q == nil {
+		return f, fmt.Errorf("there is no store to ask")
 	}
-	q := s.reader.state.Querier()
-	if q == nil {
-		s.StoreErr = fmt.Errorf("there is no store to ask")
-		return nil, burn
+	var err error
+	if f.alerts, err = r.state.Alerts(ctx); err != nil {
+		return f, fmt.Errorf("read alerts: %w", err)
 	}
-	ask := func(expr string) map[string]float64 {
-		if s.StoreErr != nil {
-			return nil // it will not answer the next one either; what there is stays
-		}
+	if !objectives {
+		return f, nil
+	}
+	ask := func(expr string) (map[string]float64, error) {
 		samples, err := q.Query(ctx, expr, now)
 		if err != nil {
-			s.StoreErr = fmt.Errorf("ask the store: %w", err)
-			return nil
+			return nil, fmt.Errorf("read figures: %w", err)
 		}
 		m := make(map[string]float64, len(samples))
 		for _, v := range samples {
@@ -126,20 +147,20 @@ func (s *Snapshot) figures(ctx context.Context, now time.Time) (remaining map[st
 				m[v.Labels["sloth_id"]] = v.Value
 			}
 		}
-		return m
+		return m, nil
 	}
-	remaining = ask(`max by (sloth_id) (last_over_time(slo:period_error_budget_remaining:ratio[11m]))`)
+	if f.remaining, err = ask(`max by (sloth_id) (last_over_time(slo:period_error_budget_remaining:ratio[11m]))`); err != nil {
+		return f, err
+	}
 	for i, w := range burnWindows {
-		burn[i] = ask(`max by (sloth_id) (slo:sli_error:ratio_rate` + w + `)`)
+		if f.burn[i], err = ask(`max by (sloth_id) (slo:sli_error:ratio_rate` + w + `)`); err != nil {
+			return f, err
+		}
 	}
-	return remaining, burn
+	return f, nil
 }
 
-func (s *Snapshot) readAlerts(ctx context.Context) {
-	alerts, err := s.reader.state.Alerts(ctx)
-	if err != nil && s.StoreErr == nil {
-		s.StoreErr = fmt.Errorf("read alerts: %w", err)
-	}
+func (s *Snapshot) setAlerts(alerts []Alert) {
 	for _, a := range alerts {
 		f := FiringAlert{
 			Name: a.Name, State: a.State, Severity: a.Labels["severity"], SLO: a.Labels["sloth_id"], Indicator: a.Labels["sloth_slo"],
@@ -485,7 +506,7 @@ func (s *Snapshot) AddSeries(ctx context.Context, slos []SLO, from, to time.Time
 	expr := `max by (sloth_id) (last_over_time(slo:period_error_budget_remaining:ratio{sloth_id=~"` + strings.ReplaceAll(strings.Join(ids, "|"), `"`, `\"`) + `"}[11m]))`
 	series, err := q.QueryRange(ctx, expr, from, to, step)
 	if err != nil {
-		return fmt.Errorf("ask the store for the budget over time: %w", err)
+		return fmt.Errorf("read the budget over time: %w", err)
 	}
 	for _, one := range series {
 		i, ok := at[one.Labels["sloth_id"]]
@@ -499,6 +520,39 @@ func (s *Snapshot) AddSeries(ctx context.Context, slos []SLO, from, to time.Time
 		slos[i].Series = list[max(0, len(list)-MaxPoints):]
 	}
 	return nil
+}
+
+// list gives objectives as an answer, with how far its figures can be trusted.
+func (s *Snapshot) list(ref catalog.Ref, items []SLO, issues []Issue) SLOList {
+	out := SLOList{Entity: ref, Time: s.Time.UTC(), Items: items, Issues: issues, StoreWarnings: orEmpty(s.Warnings)}
+	if s.StoreErr != nil {
+		out.StoreError = withHint(s.StoreErr)
+		if !s.Figures.IsZero() {
+			out.Time = s.Figures.UTC()
+		}
+	}
+	return out
+}
+
+// StoreNotice says in a sentence how far the figures can be trusted; "" when all is well.
+func (s *Snapshot) StoreNotice() string {
+	switch {
+	case s.StoreErr != nil && s.Figures.IsZero():
+		return "Figures are missing: " + withHint(s.StoreErr)
+	case s.StoreErr != nil:
+		return "Figures are of " + s.Figures.UTC().Format("2006-01-02 15:04:05 UTC") + ", the last time that the store answered: " + withHint(s.StoreErr)
+	case len(s.Warnings) > 0:
+		return "Figures may be incomplete; the store says: " + strings.Join(s.Warnings, "; ")
+	}
+	return ""
+}
+
+func withHint(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		return err.Error() + " (" + h.Hint() + ")"
+	}
+	return err.Error()
 }
 
 // Near gives up to three references like r among the candidates, for "did you mean".

@@ -22,6 +22,7 @@ type State interface {
 	Alerts(ctx context.Context) ([]Alert, error)       // pending and firing
 	Runs(entity catalog.Ref, limit int) []exporter.Run // newest first, pipelines and tasks of scaffolder, not their jobs
 	Sources() []SourceStatus                           // sorted by name, then host
+	Notices() []string                                 // what is wrong with the catalog as a whole, one sentence each
 	Simulated() bool                                   // the platform shown is a simulation
 	Version() string
 }

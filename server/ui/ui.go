@@ -75,7 +75,7 @@ type view struct {
 	Title, Version   string
 	Simulated, Login bool
 	Now              time.Time
-	StoreErr         error
+	Notices          []string
 	Data             any
 }
 
@@ -84,7 +84,10 @@ func (h *handler) render(w http.ResponseWriter, r *http.Request, status int, pag
 	v := view{Title: title, Version: st.Version(), Simulated: st.Simulated(), Login: h.opts.Check != nil, Data: data}
 	if page != "login" { // nothing of the platform is shown to who is not signed in
 		s := h.reader.Snapshot(r.Context())
-		v.Now, v.StoreErr = s.Time, s.StoreErr
+		v.Now, v.Notices = s.Time, st.Notices()
+		if n := s.StoreNotice(); n != "" {
+			v.Notices = append(v.Notices, n)
+		}
 	}
 	var b bytes.Buffer
 	if err := h.pages.ExecuteTemplate(&b, page, v); err != nil {

@@ -34,8 +34,9 @@ func (f fakeState) Runs(catalog.Ref, int) []exporter.Run        { return nil }
 func (f fakeState) Sources() []api.SourceStatus {
 	return []api.SourceStatus{{Name: "gitlab", Host: "gitlab.example.com"}}
 }
-func (f fakeState) Simulated() bool { return true }
-func (f fakeState) Version() string { return "test" }
+func (f fakeState) Notices() []string { return nil }
+func (f fakeState) Simulated() bool   { return true }
+func (f fakeState) Version() string   { return "test" }
 
 type fakeStore struct{ value float64 }
 
