@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stops what up.sh started and throws the database away; installed packages stay in WORKDIR.
+# Stops what up.sh started and throws the database away; installed packages stay.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 # SIGTERM can take 40 s (the event bus holds a long poll), so KILL; the database is thrown away anyway
