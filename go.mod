@@ -3,6 +3,7 @@ module github.com/sightline-dev/sightline
 go 1.26.0
 
 require (
+	github.com/OpenSLO/go-sdk v0.9.2
 	github.com/bmatcuk/doublestar/v4 v4.10.4
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/coreos/go-oidc/v3 v3.21.0
@@ -12,6 +13,7 @@ require (
 	github.com/grafana/loki/pkg/push v0.0.0-20250630054201-94c0ba7b0952
 	github.com/grafana/regexp v0.0.0-20250905093917-f7b3be9d1853
 	github.com/lithammer/fuzzysearch v1.1.8
+	github.com/nobl9/govy v0.26.0
 	github.com/prometheus/alertmanager v0.31.1
 	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/client_golang/exp v0.0.0-20260108101519-fb0838f53562

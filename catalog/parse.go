@@ -159,6 +159,10 @@ func (p *parser) annotation(name string) {
 		}
 		s.Runbook = p.value
 	case "slo-ref":
+		if strings.Contains(p.value, "://") {
+			p.bad("slo-ref", "name a file beside catalog-info.yaml, as in ./slo.yaml", "slo-ref is a path and no address")
+			return
+		}
 		if p.entity.Position.File == "" && p.entity.Documents[p.value] == nil {
 			p.bad(RuleNotSupportedYet, "let Backstage put the document in place: "+Prefix+"slo: {$text: "+p.value+"}",
 				"slo-ref is not supported yet for entities that come from Backstage's API")

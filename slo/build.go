@@ -3,6 +3,7 @@ package slo
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -59,19 +60,32 @@ type builder struct {
 }
 
 func (b *builder) problem(e *catalog.Entity, severity catalog.Severity, key, rule, message, hint string) {
+	b.problemAt(e, annotationPlace(e, key), severity, rule, message, hint)
+}
+
+// A place is what a Problem points at: an annotation, and where its value or the document that it names stands.
+type place struct {
+	annotation string
+	catalog.Position
+}
+
+// annotationPlace is the place of an annotation's value; key lacks the prefix and may be "".
+func annotationPlace(e *catalog.Entity, key string) place {
 	if key != "" {
 		key = catalog.Prefix + key
 	}
-	p := e.Position
 	for _, k := range []string{key, strings.ReplaceAll(key, "_", "-")} {
 		if at, ok := e.AnnotationPositions[k]; ok {
-			p, key = at, k
-			break
+			return place{k, at}
 		}
 	}
+	return place{key, e.Position}
+}
+
+func (b *builder) problemAt(e *catalog.Entity, at place, severity catalog.Severity, rule, message, hint string) {
 	b.problems = append(b.problems, catalog.Problem{
-		Severity: severity, Entity: e.Ref, Owner: b.g.Owner(e.Ref), Annotation: key,
-		File: p.File, Line: p.Line, Column: p.Column, Rule: rule, Message: message, Hint: hint,
+		Severity: severity, Entity: e.Ref, Owner: b.g.Owner(e.Ref), Annotation: at.annotation,
+		File: at.File, Line: at.Line, Column: at.Column, Rule: rule, Message: message, Hint: hint,
 	})
 }
 
@@ -98,9 +112,7 @@ func first(levels []catalog.Settings, get func(catalog.Settings) string, fallbac
 
 func (b *builder) entity(e *catalog.Entity) {
 	own, levels := b.settings[e.Ref], b.levels(e)
-	if own.SLORef != "" || own.SLOInline != "" {
-		b.problem(e, catalog.SeverityWarning, "slo-ref", catalog.RuleNotSupportedYet, "documents beside the catalog file are not supported yet", "use objective.<indicator> annotations")
-	}
+	written := b.documents(e, own, levels)
 	profiles := b.profiles(e, own)
 	wanted := map[string]bool{}
 	for indicator := range own.Objectives {
@@ -116,14 +128,14 @@ func (b *builder) entity(e *catalog.Entity) {
 				}
 			}
 			production := e.Lifecycle == "production" || e.Ref.Kind == "template"
-			if setting.Off || !asked && !production {
+			if setting.Off || written[ind.Name] || !asked && !production {
 				continue
 			}
 			b.objective(e, p, ind, setting, !asked, levels)
 		}
 	}
 	for _, indicator := range slices.Sorted(keys(wanted)) {
-		if own.Objectives[indicator].Off {
+		if own.Objectives[indicator].Off || written[indicator] {
 			continue
 		}
 		var known []string
@@ -188,34 +200,13 @@ func (b *builder) objective(e *catalog.Entity, p Profile, ind Indicator, setting
 		b.problem(e, catalog.SeverityError, key, "objective-threshold", "the indicator "+ind.Name+" has no threshold", fmt.Sprintf("write %q", setting.Percent))
 		return
 	}
-	window := first(levels, func(s catalog.Settings) string { return cmp.Or(s.Windows[ind.Name], s.Window) }, cmp.Or(b.opts.Window, "30d"))
-	days, err := strconv.Atoi(strings.TrimSuffix(window, "d"))
-	if err != nil || days < 7 {
-		return // a calendar window: catalog.Parse has said that it is not supported yet
-	}
-	o := Objective{
-		Entity: e.Ref, Owner: b.g.Owner(e.Ref), System: b.g.System(e.Ref), Indicator: ind.Name, Title: ind.Title,
-		Target: target, Threshold: threshold, Window: Window{Days: days}, Tier: tier, Defaulted: defaulted, Source: "annotation",
-		NoTraffic: NoTrafficIgnore, MinEvents: levels[0].MinEvents, Runbook: levels[0].Runbook, MaxSeverity: SeverityPage,
-	}
+	o := Objective{Indicator: ind.Name, Title: ind.Title, Target: target, Threshold: threshold, Tier: tier, Defaulted: defaulted, Source: "annotation", MaxSeverity: SeverityPage}
 	if defaulted {
 		o.Source, o.MaxSeverity = "profile", SeverityTicket
 	}
-	if v := levels[0].NoTraffic; v == string(NoTrafficGood) {
-		o.NoTraffic = NoTrafficGood
-	} else if v == string(NoTrafficBad) {
-		b.problem(e, catalog.SeverityWarning, "no-traffic", catalog.RuleNotSupportedYet, "no-traffic: bad is not supported for "+ind.Name, `write "ignore" or "good"`)
+	if !b.settle(e, &o, annotationPlace(e, key), levels, alerting(levels, ind.Name)) {
+		return
 	}
-	if v := first(levels, func(s catalog.Settings) string { return cmp.Or(s.Alertings[ind.Name], s.Alerting) }, ""); v != "" {
-		o.MaxSeverity = Severity(v)
-	}
-	switch strings.ToLower(e.Lifecycle) {
-	case "experimental", "deprecated":
-		if o.MaxSeverity == SeverityPage {
-			o.MaxSeverity = SeverityTicket
-		}
-	}
-	o.MaxSeverity = b.possible(e, key, &o)
 	selector, ok := b.selector(e, p, ind, levels)
 	if !ok {
 		return
@@ -237,14 +228,104 @@ func (b *builder) objective(e *catalog.Entity, p Profile, ind Indicator, setting
 	b.out = append(b.out, o)
 }
 
+// alerting is the severity that the nearest level asks for; "" when none does.
+func alerting(levels []catalog.Settings, indicator string) string {
+	return first(levels, func(s catalog.Settings) string { return cmp.Or(s.Alertings[indicator], s.Alerting) }, "")
+}
+
+// settle fills in what does not depend on where an objective comes from: whose it is, the window where there is none
+// yet, what no traffic means, and how severe its alerts may be: as asked, if anything was. It is false when there can be
+// no such objective.
+func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []catalog.Settings, asked string) bool {
+	o.Entity, o.Owner, o.System = e.Ref, b.g.Owner(e.Ref), b.g.System(e.Ref)
+	if o.Window.Days == 0 {
+		window := first(levels, func(s catalog.Settings) string { return cmp.Or(s.Windows[o.Indicator], s.Window) }, cmp.Or(b.opts.Window, "30d"))
+		days, err := strconv.Atoi(strings.TrimSuffix(window, "d"))
+		if err != nil || days < 7 {
+			return false // a calendar window: catalog.Parse has said that it is not supported yet
+		}
+		o.Window.Days = days
+	}
+	o.NoTraffic, o.MinEvents, o.Runbook = NoTrafficIgnore, levels[0].MinEvents, cmp.Or(levels[0].Runbook, o.Runbook)
+	if v := levels[0].NoTraffic; v == string(NoTrafficGood) {
+		o.NoTraffic = NoTrafficGood
+	} else if v == string(NoTrafficBad) {
+		b.problem(e, catalog.SeverityWarning, "no-traffic", catalog.RuleNotSupportedYet, "no-traffic: bad is not supported for "+o.Indicator, `write "ignore" or "good"`)
+	}
+	if asked != "" {
+		o.MaxSeverity = Severity(asked)
+	}
+	switch strings.ToLower(e.Lifecycle) {
+	case "experimental", "deprecated":
+		if o.MaxSeverity == SeverityPage {
+			o.MaxSeverity = SeverityTicket
+		}
+	}
+	o.MaxSeverity = b.possible(e, at, o)
+	return true
+}
+
+// documents makes the objectives of the entity's slo-ref document. It gives the indicators that the document claims.
+func (b *builder) documents(e *catalog.Entity, own catalog.Settings, levels []catalog.Settings) map[string]bool {
+	written := map[string]bool{}
+	type document struct {
+		key, ref string
+		body     []byte
+	}
+	var documents []document
+	if body, ok := e.Documents[own.SLORef]; ok { // else the loader has said why it cannot be read
+		documents = append(documents, document{"slo-ref", own.SLORef, body})
+	}
+	if own.SLOInline != "" {
+		documents = append(documents, document{"slo", catalog.Prefix + "slo", []byte(own.SLOInline)})
+	}
+	for _, d := range documents {
+		annotation := annotationPlace(e, d.key)
+		at := func(line, column int) place {
+			if d.key == "slo" || annotation.File == "" {
+				return annotation
+			}
+			return place{annotation.annotation, catalog.Position{File: path.Join(path.Dir(annotation.File), d.ref), Line: line, Column: column}}
+		}
+		slos, problems := readDocument(e.Name, d.body)
+		for _, p := range problems {
+			if d.key == "slo" && p.Line > 0 {
+				p.Message = fmt.Sprintf("line %d of the document: %s", p.Line, p.Message)
+			}
+			b.problemAt(e, at(p.Line, p.Column), p.Severity, p.Rule, p.Message, p.Hint)
+		}
+		for _, s := range slos {
+			where := at(s.Line, s.Column)
+			if _, twice := own.Objectives[s.Indicator]; twice || written[s.Indicator] {
+				b.problemAt(e, where, catalog.SeverityError, "slo-document-twice", "the objective "+s.Indicator+" is set elsewhere too; that one is used", "keep one of the two")
+				continue
+			}
+			written[s.Indicator] = true
+			tier := first(levels, func(s catalog.Settings) string { return s.Tier }, cmp.Or(b.opts.Tier, "3"))
+			o := Objective{
+				Indicator: s.Indicator, Title: s.Title, Target: s.Target, Window: Window{Days: s.Days}, Tier: tier, Source: d.ref, Runbook: s.Runbook,
+				ErrorQuery: s.Errors, TotalQuery: s.Total, MaxSeverity: cmp.Or(s.MaxSeverity, SeverityPage),
+			}
+			asked := alerting(levels, s.Indicator)
+			if s.MaxSeverity != "" { // the document is nearer than the system and the owner
+				asked = alerting(levels[:1], s.Indicator)
+			}
+			if b.settle(e, &o, where, levels, asked) {
+				b.out = append(b.out, o)
+			}
+		}
+	}
+	return written
+}
+
 // possible lowers the severity to what can fire at the target, and says so.
-func (b *builder) possible(e *catalog.Entity, key string, o *Objective) Severity {
+func (b *builder) possible(e *catalog.Entity, at place, o *Objective) Severity {
 	can := map[Severity]bool{}
 	for _, p := range o.Window.BurnPairs() {
 		if p.CanFire(o.Target) {
 			can[p.Severity] = true
 		} else if p.Severity == o.MaxSeverity && !o.Defaulted {
-			b.problem(e, catalog.SeverityWarning, key, "burn-pair-dead", fmt.Sprintf("the alert on %s and %s can never fire: %s × %s of errors would be needed", p.Short, p.Long, p.Factor, o.Target.ErrorBudget()), "a target nearer to 100 % makes it possible")
+			b.problemAt(e, at, catalog.SeverityWarning, "burn-pair-dead", fmt.Sprintf("the alert on %s and %s can never fire: %s × %s of errors would be needed", p.Short, p.Long, p.Factor, o.Target.ErrorBudget()), "a target nearer to 100 % makes it possible")
 		}
 	}
 	switch {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,19 +46,21 @@ func (e *PathError) Hint() string {
 // Load reads the entities of files, folders (recursively) and globs. Broken documents are Problems; a path that names
 // nothing is an error. Files of other kinds in a folder are passed over.
 func Load(ctx context.Context, paths []string) (*Result, error) {
-	var names []string
+	roots := map[string]string{} // by file: the folder that its references stay inside of
 	for _, p := range paths {
-		found, err := expand(p)
+		found, root, err := expand(p)
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, found...)
+		for _, name := range found {
+			if old, ok := roots[name]; !ok || isInside(root, old) {
+				roots[name] = root
+			}
+		}
 	}
-	slices.Sort(names)
-	names = slices.Compact(names)
 	out := &Result{}
 	var links []link
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(roots)) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -79,7 +82,7 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 		entities, more, problems := parse(name, body)
 		links = append(links, more...)
 		for _, e := range entities {
-			problems = append(problems, documents(e, filepath.Dir(name))...)
+			problems = append(problems, documents(e, roots[name], name)...)
 		}
 		if len(entities) > 0 {
 			out.Files++
@@ -91,11 +94,12 @@ func Load(ctx context.Context, paths []string) (*Result, error) {
 	return out, nil
 }
 
-func expand(path string) ([]string, error) {
+// expand gives the files that a path names, and the folder that it names: its own, the glob's fixed part, or the file's.
+func expand(path string) (names []string, root string, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && !info.IsDir():
-		return []string{filepath.Clean(path)}, nil
+		return []string{filepath.Clean(path)}, filepath.Dir(path), nil
 	case err == nil:
 		var out []string
 		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
@@ -110,25 +114,32 @@ func expand(path string) ([]string, error) {
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read catalog folder: %w", err)
+			return nil, "", fmt.Errorf("read catalog folder: %w", err)
 		}
 		if len(out) == 0 {
-			return nil, &PathError{path, "the folder holds no YAML file"}
+			return nil, "", &PathError{path, "the folder holds no YAML file"}
 		}
-		return out, nil
+		return out, filepath.Clean(path), nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("read catalog: %w", err)
+		return nil, "", fmt.Errorf("read catalog: %w", err)
 	case !strings.ContainsAny(path, "*?[{"):
-		return nil, &PathError{path, "no such file or folder"}
+		return nil, "", &PathError{path, "no such file or folder"}
 	}
 	found, err := doublestar.FilepathGlob(path, doublestar.WithFilesOnly())
 	if err != nil {
-		return nil, &PathError{path, "the glob is malformed"}
+		return nil, "", &PathError{path, "the glob is malformed"}
 	}
 	if len(found) == 0 {
-		return nil, &PathError{path, "the glob matches no file"}
+		return nil, "", &PathError{path, "the glob matches no file"}
 	}
-	return found, nil
+	base, _ := doublestar.SplitPattern(filepath.ToSlash(path))
+	return found, filepath.FromSlash(base), nil
+}
+
+// isInside tells whether a folder is another one or lies below it.
+func isInside(root, folder string) bool {
+	rel, err := filepath.Rel(root, folder)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 func isYAML(name string) bool {
@@ -300,6 +311,10 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []link, []catalog.Pr
 		case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
 			problem(value, key, "annotation-type", fmt.Sprintf("the value %s is not a string; Backstage refuses the entity", value.Value), fmt.Sprintf("quote it: %q", value.Value))
 		case key == catalog.Prefix+"slo" && child(value, "$text") != nil:
+			if child(annotations, catalog.Prefix+"slo-ref") != nil {
+				problem(value, key, "slo-ref", "slo and slo-ref both name a document; slo-ref is used", "keep one of the two")
+				continue
+			}
 			e.Annotations[catalog.Prefix+"slo-ref"] = text(child(value, "$text"))
 			e.AnnotationPositions[catalog.Prefix+"slo-ref"] = at(value)
 		default:
@@ -309,25 +324,47 @@ func entity(file string, root *yaml.Node) (*catalog.Entity, []link, []catalog.Pr
 	return e, links, problems
 }
 
-// documents reads what slo-ref names. It stays inside the folder of the file, symbolic links included.
-func documents(e *catalog.Entity, dir string) []catalog.Problem {
+// maxDocument bounds an slo-ref document.
+const maxDocument = 1 << 20
+
+// documents reads what slo-ref names, relative to the entity's file. It stays inside the root folder, symbolic links
+// included.
+func documents(e *catalog.Entity, root, name string) []catalog.Problem {
 	const key = catalog.Prefix + "slo-ref"
-	ref := e.Annotations[key]
+	ref := strings.TrimSpace(e.Annotations[key])
 	if ref == "" || strings.Contains(ref, "://") {
-		return nil
+		return nil // catalog.Parse refuses both
 	}
 	problem := func(message, hint string) []catalog.Problem {
 		p := e.AnnotationPositions[key]
 		return []catalog.Problem{{Severity: catalog.SeverityError, Entity: e.Ref, Annotation: key, File: p.File, Line: p.Line, Column: p.Column, Rule: "slo-ref", Message: message, Hint: hint}}
 	}
-	root, err := os.OpenRoot(dir)
+	dir, err := filepath.Rel(root, filepath.Dir(name))
 	if err != nil {
-		return problem("the folder cannot be opened: "+err.Error(), "")
+		return problem(fmt.Sprintf("%s cannot be found: %v", ref, err), "")
 	}
-	defer root.Close()
-	body, err := root.ReadFile(filepath.FromSlash(strings.TrimPrefix(ref, "./")))
+	path := filepath.Join(dir, filepath.FromSlash(ref))
+	if filepath.IsAbs(filepath.FromSlash(ref)) || !filepath.IsLocal(path) {
+		return problem(ref+" is outside the catalog's folder", "name a file beside this one, as in ./slo.yaml")
+	}
+	folder, err := os.OpenRoot(root)
+	if err != nil {
+		return problem("the catalog's folder cannot be opened: "+err.Error(), "")
+	}
+	defer folder.Close()
+	info, err := folder.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return problem(ref+" does not exist", "name a file beside this one, as in ./slo.yaml")
+	}
 	if err != nil {
 		return problem(fmt.Sprintf("%s cannot be read: %v", ref, err), "name a file beside this one, as in ./slo.yaml")
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxDocument {
+		return problem(fmt.Sprintf("%s is no file of at most %d MiB", ref, maxDocument>>20), "name a file beside this one, as in ./slo.yaml")
+	}
+	body, err := folder.ReadFile(path)
+	if err != nil {
+		return problem(fmt.Sprintf("%s cannot be read: %v", ref, err), "")
 	}
 	e.Documents = map[string][]byte{ref: body}
 	return nil

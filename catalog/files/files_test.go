@@ -96,26 +96,63 @@ func TestLoadFindsFilesInFoldersAndGlobsOnce(t *testing.T) {
 	}
 }
 
-func TestDocumentsStayInsideTheFolder(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "secret.yaml"), []byte("s"), 0o644); err != nil {
-		t.Fatal(err)
+func TestDocumentsStayInsideTheCatalogsFolder(t *testing.T) {
+	tests := []struct {
+		name, annotation, path, problem, want string // path is what Load is given; "" for the file itself
+	}{
+		{"beside the file", "sightline.dev/slo-ref: ./slo.yaml", "", "", "beside"},
+		{"in a folder below", "sightline.dev/slo-ref: more/slo.yaml", "", "", "below"},
+		{"put in place as Backstage does", "sightline.dev/slo: {$text: ./slo.yaml}", "", "", "beside"},
+		{"above the file but inside the folder that was named", "sightline.dev/slo-ref: ../shared.yaml", "catalog", "", "shared"},
+		{"above the file but inside the glob's folder", "sightline.dev/slo-ref: ../shared.yaml", "catalog/**/catalog-info.yaml", "", "shared"},
+		{"above a file that was named alone", "sightline.dev/slo-ref: ../shared.yaml", "", "../shared.yaml is outside the catalog's folder", ""},
+		{"above the folder that was named", "sightline.dev/slo-ref: ../../secret.yaml", "catalog", "../../secret.yaml is outside the catalog's folder", ""},
+		{"an absolute path", "sightline.dev/slo-ref: /etc/hosts", "catalog", "/etc/hosts is outside the catalog's folder", ""},
+		{"a link that leads outside", "sightline.dev/slo-ref: ./link.yaml", "catalog", "./link.yaml cannot be read: statat svc/link.yaml: path escapes from parent", ""},
+		{"a folder", "sightline.dev/slo-ref: ./more", "", "./more is no file of at most 1 MiB", ""},
+		{"nothing", "sightline.dev/slo-ref: ./missing.yaml", "", "./missing.yaml does not exist", ""},
+		{"two documents", "{sightline.dev/slo: {$text: ./more/slo.yaml}, sightline.dev/slo-ref: ./slo.yaml}", "", "slo and slo-ref both name a document; slo-ref is used", "beside"},
 	}
-	sub := filepath.Join(dir, "svc")
-	if err := os.Mkdir(sub, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	body := "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {name: a, annotations: {sightline.dev/slo-ref: ../secret.yaml}}\n"
-	name := filepath.Join(sub, "catalog-info.yaml")
-	if err := os.WriteFile(name, []byte(body), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	got, err := Load(t.Context(), []string{name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Entities[0].Documents) != 0 || len(got.Problems) != 1 || got.Problems[0].Rule != "slo-ref" {
-		t.Errorf("got documents %v and problems %+v, want none and one of rule slo-ref", got.Entities[0].Documents, got.Problems)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(dir, "catalog", "svc", "more"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			annotations := tt.annotation
+			if annotations[0] != '{' {
+				annotations = "{" + annotations + "}"
+			}
+			for name, body := range map[string]string{
+				"secret.yaml": "secret", "catalog/shared.yaml": "shared", "catalog/svc/slo.yaml": "beside", "catalog/svc/more/slo.yaml": "below",
+				"catalog/svc/catalog-info.yaml": "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {name: a, annotations: " + annotations + "}\n",
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(filepath.Join(dir, "secret.yaml"), filepath.Join(dir, "catalog", "svc", "link.yaml")); err != nil {
+				t.Fatal(err)
+			}
+			path := tt.path
+			if path == "" {
+				path = "catalog/svc/catalog-info.yaml"
+			}
+			got, err := Load(t.Context(), []string{filepath.Join(dir, path)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			document, problem := "", ""
+			for _, body := range got.Entities[0].Documents {
+				document += string(body)
+			}
+			for _, p := range got.Problems {
+				problem += p.Message
+			}
+			if document != tt.want || problem != tt.problem {
+				t.Errorf("got document %q and problem %q, want %q and %q", document, problem, tt.want, tt.problem)
+			}
+		})
 	}
 }
 
