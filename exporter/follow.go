@@ -95,6 +95,9 @@ func Follow(ctx context.Context, s Source, o FollowOptions) error {
 			} else {
 				failures++
 				wait = backoff(o.Poll, o.MaxBackoff, failures)
+				if partial := (*PartialError)(nil); errors.As(err, &partial) && len(partial.Errs) < partial.Of {
+					wait = max(o.Poll-took, 0)
+				}
 				log.Warn("source was not read completely; what was read before is kept", "error", err, "failures", failures, "next_in", wait.Round(time.Millisecond))
 			}
 			o.Metrics.record(s, err, took, wait, sink.runs.Load())

@@ -1,0 +1,351 @@
+// Package gitlab reads the pipelines and jobs of one GitLab: one Run per finish of a pipeline, and one per job that ended.
+//
+// Projects are those that entities of the catalog name. Each is followed by its change feed, the list of pipelines
+// updated since the last reading: an idle project costs one call. The jobs of what changed come from the project's
+// list of all jobs, newest first, where several pipelines changed, else from each pipeline's own list. The finishes of a
+// pipeline are computed from its jobs alone (finish.go). What is not finished is looked at again until it is.
+//
+// A project's position is stored together with the runs that were found, so that a reading that was cut off is simply
+// done again; the journal counts nothing twice. On the first reading, what finished before it began is history.
+package gitlab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/upstream"
+)
+
+// Options are the settings of a Source.
+type Options struct {
+	URL      string           // base URL of GitLab, with its relative root where it has one
+	First    bool             // entities that name no gitlab.com/instance belong to this host
+	Backfill time.Duration    // how far back the first reading of a project goes; default 30 days
+	Poll     time.Duration    // how often Sync is called; default 30s
+	Workers  int              // projects read at the same time; default 8
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: discard
+}
+
+// A Source follows one GitLab host. It implements exporter.Source.
+type Source struct {
+	api   API
+	opts  Options
+	host  string
+	clock *clock
+
+	mu       sync.Mutex
+	known    map[string]known    // by claim key
+	followed map[int64]*follower // by project id
+	problems []catalog.Problem
+	turn     int
+}
+
+// known is what is remembered of the project behind a claim.
+type known struct {
+	project
+	Missing bool      `json:"missing,omitempty"`
+	Asked   time.Time `json:"asked"`
+}
+
+// New makes a Source.
+func New(api API, o Options) (*Source, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("gitlab url: %w", err)
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("gitlab url %q has no host", o.URL)
+	}
+	if o.Backfill <= 0 {
+		o.Backfill = 30 * 24 * time.Hour
+	}
+	if o.Poll <= 0 {
+		o.Poll = 30 * time.Second
+	}
+	if o.Workers <= 0 {
+		o.Workers = 8
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}}, nil
+}
+
+// Name is "gitlab".
+func (s *Source) Name() string { return "gitlab" }
+
+// Host is the host of GitLab's URL, without port: what CI_SERVER_HOST is inside a job.
+func (s *Source) Host() string { return s.host }
+
+// Problems lists what is wrong in the catalog as GitLab sees it: projects that do not exist or may not be read, and
+// projects whose pipelines belong to nobody. They are those of the last Sync. Safe for concurrent use.
+func (s *Source) Problems() []catalog.Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.problems)
+}
+
+// Sync reads what is new of every project. A project that fails does not stop the others, and is left alone for longer and
+// longer; then the error is an *exporter.PartialError.
+func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+	claims := claimsOf(g, s.host, s.opts.First)
+	byProject, err := s.resolve(ctx, g, claims, to)
+	if err != nil {
+		return err
+	}
+	ids := make([]int64, 0, len(byProject))
+	for id := range byProject {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	if len(ids) > 0 { // another one is first each time, so that a small budget of calls starves none
+		s.turn = (s.turn + 1) % len(ids)
+		ids = append(ids[s.turn:], ids[:s.turn]...)
+	}
+	partial := &exporter.PartialError{Of: len(ids)}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(s.opts.Workers)
+	for _, id := range ids {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			f := s.follower(id)
+			f.project, f.claims = byProject[id].project, byProject[id].claims
+			if err := f.sync(ctx, g, to); err != nil && ctx.Err() == nil {
+				mu.Lock()
+				partial.Errs = append(partial.Errs, fmt.Errorf("project %s: %w", f.project.Path, err))
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // no function gives an error
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for id := range s.followed {
+		if _, ok := byProject[id]; !ok {
+			delete(s.followed, id)
+		}
+	}
+	if len(partial.Errs) > 0 {
+		slices.SortFunc(partial.Errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+		return partial
+	}
+	return nil
+}
+
+func (s *Source) follower(id int64) *follower {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.followed[id] == nil {
+		s.followed[id] = &follower{Source: s, cursor: "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10), cached: map[int64][]job{}}
+	}
+	return s.followed[id]
+}
+
+// claimed is a project with everything that claims it.
+type claimed struct {
+	project
+	claims []claim
+}
+
+const (
+	refreshProject = 24 * time.Hour // default branch and path are read again
+	retryMissing   = time.Hour
+)
+
+// resolve finds the projects behind the claims, by id. What was found before is not asked for again within a day.
+func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[string][]claim, to exporter.Sink) (map[int64]*claimed, error) {
+	cursor := "gitlab/" + s.host + "/projects"
+	if s.known == nil {
+		s.known = map[string]known{}
+		if text, ok := to.Position(cursor); ok {
+			if err := json.Unmarshal([]byte(text), &s.known); err != nil {
+				return nil, fmt.Errorf("stored position of %s: %w", cursor, err)
+			}
+		}
+	}
+	var ask []string
+	for key := range claims {
+		k, ok := s.known[key]
+		if age := s.opts.Now().Sub(k.Asked); !ok || age > refreshProject || k.Missing && age > retryMissing {
+			ask = append(ask, key)
+		}
+	}
+	slices.Sort(ask)
+	changed := len(ask) > 0
+	for key := range s.known {
+		if _, ok := claims[key]; !ok {
+			delete(s.known, key)
+			changed = true
+		}
+	}
+	failed := s.ask(ctx, ask)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if changed {
+		text, err := json.Marshal(s.known)
+		if err != nil {
+			return nil, fmt.Errorf("position of %s: %w", cursor, err)
+		}
+		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor, Position: string(text)}); err != nil {
+			return nil, err
+		}
+	}
+	out := map[int64]*claimed{}
+	var problems []catalog.Problem
+	for key, list := range claims {
+		k, ok := s.known[key]
+		if !ok || k.Missing {
+			if ok {
+				problems = append(problems, missing(g, key, list, s.host)...)
+			}
+			continue
+		}
+		if out[k.ID] == nil {
+			out[k.ID] = &claimed{project: k.project}
+		}
+		out[k.ID].claims = append(out[k.ID].claims, list...)
+	}
+	for _, c := range out {
+		slices.SortFunc(c.claims, func(a, b claim) int { return a.entity.Compare(b.entity) })
+		if len(c.claims) > 1 && entityOf(g, c.claims, "").IsZero() {
+			problems = append(problems, shared(g, c))
+		}
+	}
+	slices.SortFunc(problems, catalog.Problem.Compare)
+	s.mu.Lock()
+	s.problems = problems
+	s.mu.Unlock()
+	if len(out) == 0 && failed != nil {
+		return nil, failed
+	}
+	if failed != nil {
+		s.opts.Logger.Warn("some projects were not found yet; the others are read", "source", "gitlab", "host", s.host, "error", failed)
+	}
+	return out, nil
+}
+
+// ask looks projects up: many by the list of projects, a hundred to a call, the rest one by one.
+func (s *Source) ask(ctx context.Context, keys []string) error {
+	found := func(key string, p project) {
+		s.mu.Lock()
+		s.known[key] = known{project: p, Asked: s.opts.Now()}
+		s.mu.Unlock()
+	}
+	left := map[string]bool{}
+	for _, k := range keys {
+		left[k] = true
+	}
+	if len(keys) > 4 {
+		calls := 0
+		path := "/api/v4/projects?membership=true&simple=true&archived=false&pagination=keyset&order_by=id&sort=asc&per_page=" + strconv.Itoa(pageSize)
+		_, err := pages(ctx, s.api, path, s.clock, func(rows []project) bool {
+			calls++
+			for _, p := range rows {
+				for _, key := range []string{strings.ToLower(p.Path), "#" + strconv.FormatInt(p.ID, 10)} {
+					if left[key] && p.ID > 0 {
+						delete(left, key)
+						found(key, p)
+					}
+				}
+			}
+			return len(left) > 0 && calls <= len(keys)/4 // a list of everything could be without end
+		})
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	var errs []error
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(s.opts.Workers)
+	for key := range left {
+		group.Go(func() error {
+			var p project
+			header, err := s.api.GetJSON(ctx, "/api/v4/projects/"+url.PathEscape(strings.TrimPrefix(key, "#")), &p)
+			s.clock.set(header)
+			switch {
+			case err == nil && p.ID > 0:
+				found(key, p)
+			case isStatus(err, 404), isStatus(err, 403):
+				s.mu.Lock()
+				s.known[key] = known{Missing: true, Asked: s.opts.Now()}
+				s.mu.Unlock()
+			default:
+				if err == nil {
+					err = errors.New("the answer has no project id")
+				}
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("project %s: %w", key, err))
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // no function gives an error
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if len(errs) > 3 {
+		errs = append(errs[:3], fmt.Errorf("and %d more", len(errs)-3))
+	}
+	return errors.Join(errs...)
+}
+
+func missing(g *catalog.Graph, key string, claims []claim, host string) []catalog.Problem {
+	var out []catalog.Problem
+	for _, c := range claims {
+		annotation := "gitlab.com/project-slug"
+		if strings.HasPrefix(key, "#") {
+			annotation = "gitlab.com/project-id"
+		}
+		out = append(out, problem(g, c.entity, annotation, "gitlab-project-missing",
+			fmt.Sprintf("GitLab %s has no project %s, or the token may not read it", host, strings.TrimPrefix(key, "#")),
+			"correct the annotation, or give the token's user at least the role Reporter in the project"))
+	}
+	return out
+}
+
+func shared(g *catalog.Graph, c *claimed) catalog.Problem {
+	return problem(g, c.claims[0].entity, catalog.Prefix+"pipelines", "gitlab-project-shared",
+		fmt.Sprintf("%d entities name the GitLab project %s, and they have no system in common: its pipelines belong to none of them", len(c.claims), c.project.Path),
+		"say with "+catalog.Prefix+"pipelines on each which pipelines are its own (a pattern of workflow:name), or give them one spec.system")
+}
+
+func problem(g *catalog.Graph, ref catalog.Ref, annotation, rule, message, hint string) catalog.Problem {
+	p := catalog.Problem{Severity: catalog.SeverityWarning, Entity: ref, Owner: g.Owner(ref), Annotation: annotation, Rule: rule, Message: message, Hint: hint}
+	if e := g.Entity(ref); e != nil {
+		at := e.Position
+		if a, ok := e.AnnotationPositions[annotation]; ok {
+			at = a
+		}
+		p.File, p.Line, p.Column = at.File, at.Line, at.Column
+	}
+	return p
+}
+
+// isStatus tells whether an error is an answer of that status.
+func isStatus(err error, code int) bool {
+	var s *upstream.StatusError
+	return errors.As(err, &s) && s.Code == code
+}

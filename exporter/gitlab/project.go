@@ -1,0 +1,552 @@
+package gitlab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/exporter"
+)
+
+const (
+	// overlap is how far behind the newest change the feed is read again: rows become visible out of order.
+	overlap = time.Minute
+	// abandoned is how long the jobs of a pipeline that has ended may stay unfinished before they count as skipped.
+	abandoned = time.Hour
+	// fewPipelines is how many pipelines are asked for their jobs one by one; more are read from the list of all jobs.
+	fewPipelines = 2
+)
+
+// A follower reads one project. It is used by one goroutine at a time.
+type follower struct {
+	*Source
+	project project
+	claims  []claim
+	cursor  string
+	cached  map[int64][]job // of open pipelines that wait for nothing but time
+
+	failures int
+	notUntil time.Time
+	lastErr  error
+}
+
+// position is what is stored of a project. Times are GitLab's.
+type position struct {
+	Start  time.Time           `json:"start"`           // what finished before it is history
+	Since  time.Time           `json:"since"`           // newest change that was read
+	Floor  time.Time           `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
+	Until  time.Time           `json:"until,omitzero"`  // the first reading is done down to here
+	Seen   map[int64]time.Time `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
+	Open   map[int64]*open     `json:"open,omitempty"`  // pipelines to be looked at again
+	Bridge bool                `json:"bridge,omitzero"` // the project has jobs that start other pipelines
+}
+
+// open is a pipeline that may finish, or finish again, without a change of its row.
+type open struct {
+	Pipeline pipeline  `json:"p"`
+	Look     time.Time `json:"look"`
+	Changed  time.Time `json:"changed"`
+}
+
+func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+	if f.opts.Now().Before(f.notUntil) {
+		return fmt.Errorf("%w (%d failures, the next attempt is at %s)", f.lastErr, f.failures, f.notUntil.UTC().Format(time.TimeOnly))
+	}
+	f.lastErr = f.read(ctx, g, to)
+	if f.lastErr == nil {
+		f.failures, f.notUntil = 0, time.Time{}
+		return nil
+	}
+	f.failures++
+	f.notUntil = f.opts.Now().Add(min(f.opts.Poll<<min(f.failures-1, 10), 10*time.Minute) - f.opts.Poll/2)
+	return f.lastErr
+}
+
+func (f *follower) read(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+	var p position
+	text, ok := to.Position(f.cursor)
+	if ok {
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			return fmt.Errorf("stored position of %s: %w", f.cursor, err)
+		}
+	} else {
+		p.Start = f.clock.now()
+		p.Since = p.Start
+		p.Floor = p.Start.Add(-f.opts.Backfill)
+	}
+	if p.Seen == nil {
+		p.Seen = map[int64]time.Time{}
+	}
+	if p.Open == nil {
+		p.Open = map[int64]*open{}
+	}
+	r := &reading{follower: f, position: p, stored: text, graph: g, to: to}
+	return r.run(ctx)
+}
+
+// A reading is one Sync of one project.
+type reading struct {
+	*follower
+	position
+	stored string // the position in the journal
+	graph  *catalog.Graph
+	to     exporter.Sink
+	past   []exporter.Run // found, and finished before Start
+	news   []exporter.Run // found
+	gone   []exporter.RunID
+}
+
+func (r *reading) run(ctx context.Context) error {
+	complete := false
+	if !r.Floor.IsZero() {
+		complete = r.Until.IsZero() // reading from now to the floor in one go sees everything
+		if err := r.backfill(ctx); err != nil {
+			return err
+		}
+	}
+	if !complete {
+		if err := r.changes(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	for id, at := range r.Seen {
+		if at.Before(r.Since.Add(-overlap)) {
+			delete(r.Seen, id)
+		}
+	}
+	if len(r.past) > 0 { // what became visible late; the position must not pass what is not stored
+		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(r.position)
+	if err != nil {
+		return fmt.Errorf("position of %s: %w", r.cursor, err)
+	}
+	if string(text) == r.stored && len(r.news) == 0 && len(r.gone) == 0 && len(r.past) == 0 {
+		return nil
+	}
+	return r.to.Commit(ctx, exporter.Batch{Runs: r.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)})
+}
+
+// backfill reads back to the floor, the latest change first, and commits history page by page. Until it is through,
+// the stored position holds only how far it came: news is found again by the changes since Start.
+func (r *reading) backfill(ctx context.Context) error {
+	q := url.Values{"updated_after": {r.Floor.Format(time.RFC3339Nano)}}
+	at := position{Start: r.Start, Since: r.Start, Floor: r.Floor, Until: r.Until}
+	if !at.Until.IsZero() {
+		q.Set("updated_before", at.Until.Add(time.Second).Format(time.RFC3339Nano))
+	}
+	jobs := newJobFeed(r.project.ID)
+	jobs.all = true
+	err := r.feed(ctx, q, func(page []pipeline) (bool, error) {
+		if err := r.take(ctx, page, jobs); err != nil {
+			return false, err
+		}
+		for _, row := range page {
+			if !row.Updated.IsZero() {
+				at.Until = row.Updated.Time
+			}
+		}
+		at.Open = r.Open
+		text, err := json.Marshal(at)
+		if err != nil {
+			return false, fmt.Errorf("position of %s: %w", r.cursor, err)
+		}
+		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Cursor: r.cursor, Position: string(text), History: true}); err != nil {
+			return false, err
+		}
+		r.past, r.stored = nil, string(text)
+		return at.Until.IsZero() || at.Until.After(r.Floor), nil
+	})
+	r.Floor, r.Until = time.Time{}, time.Time{}
+	return err
+}
+
+// changes reads what was updated since the last reading.
+func (r *reading) changes(ctx context.Context) error {
+	since := r.Since.Add(-overlap)
+	var changed []pipeline
+	err := r.feed(ctx, url.Values{"updated_after": {since.Format(time.RFC3339Nano)}}, func(page []pipeline) (bool, error) {
+		for _, row := range page {
+			if at, ok := r.Seen[row.ID]; row.Updated.Before(since) || ok && at.Equal(row.Updated.Time) {
+				continue
+			}
+			changed = append(changed, row)
+		}
+		return len(page) > 0 && !page[len(page)-1].Updated.Before(since), nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.take(ctx, changed, newJobFeed(r.project.ID))
+}
+
+// feed reads the list of pipelines, the latest change first.
+func (r *reading) feed(ctx context.Context, q url.Values, take func([]pipeline) (bool, error)) error {
+	q.Set("order_by", "updated_at")
+	q.Set("sort", "desc")
+	q.Set("per_page", strconv.Itoa(pageSize))
+	var failed error
+	_, err := pages(ctx, r.api, projectPath(r.project.ID)+"/pipelines?"+q.Encode(), r.clock, func(rows []pipeline) bool {
+		more, err := take(rows)
+		failed = err
+		return more && err == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return fmt.Errorf("list pipelines: %w", err)
+	}
+	return nil
+}
+
+// take reads the jobs of pipelines that changed, and makes runs of them.
+func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) error {
+	rows = slices.DeleteFunc(rows, func(p pipeline) bool { return p.ID <= 0 })
+	jobs, err := r.jobs(ctx, rows, feed)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Updated.After(r.Since) {
+			r.Since = row.Updated.Time
+		}
+		r.Seen[row.ID] = row.Updated.Time
+		if err := r.judge(ctx, row, jobs[row.ID], row.Updated.Time); err != nil {
+			return err
+		}
+	}
+	for id, at := range r.Seen { // not to let it grow over the pages of a first reading
+		if at.Before(r.Since.Add(-overlap)) {
+			delete(r.Seen, id)
+		}
+	}
+	return nil
+}
+
+// found keeps runs of a pipeline for the commit. What a pipeline that was open brings is news, whenever it finished: what
+// was history of it was found before.
+func (r *reading) found(pipeline int64, runs ...exporter.Run) {
+	_, open := r.Open[pipeline]
+	for _, run := range runs {
+		if !open && run.State == exporter.StateFinished && run.Finished.Before(r.Start) {
+			r.past = append(r.past, run)
+		} else {
+			r.news = append(r.news, run)
+		}
+	}
+}
+
+// look reads the jobs of pipelines that may have gone on without a change of their row.
+func (r *reading) look(ctx context.Context) error {
+	now := r.clock.now()
+	ids := make([]int64, 0, len(r.Open))
+	for id, o := range r.Open {
+		if !o.Look.After(now) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		o := r.Open[id]
+		list, ok := r.cached[id]
+		var err error
+		if !ok {
+			list, err = r.jobsOf(ctx, id)
+		}
+		if isStatus(err, http.StatusNotFound) { // deleted
+			delete(r.Open, id)
+			r.gone = append(r.gone, r.runID("pipeline", id))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.judge(ctx, o.Pipeline, list, o.Changed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge makes the runs of one pipeline, and remembers it when there is more to come.
+func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed time.Time) error {
+	now := r.clock.now()
+	var attempts []attempt
+	for i := range jobs {
+		a := jobs[i].attempt()
+		if terminal(row.Status) && !terminal(a.status) && a.status != "manual" && now.Sub(changed) > abandoned {
+			a.status = "skipped"
+		}
+		attempts = append(attempts, a)
+	}
+	fs, settled := finishes(attempts, now)
+	paused := len(fs) > 1 || len(fs) == 1 && !settled // or a bridge was busy in between
+	if r.Bridge || paused || settled && len(attempts) > 0 && atOdds(row, fs) {
+		bridges, err := r.bridgesOf(ctx, row.ID)
+		if err != nil {
+			return err
+		}
+		for i := range bridges {
+			attempts = append(attempts, bridges[i].attempt())
+		}
+		if len(bridges) > 0 {
+			r.Bridge = true
+			fs, settled = finishes(attempts, now)
+		}
+	}
+	waits := slices.ContainsFunc(attempts, func(a attempt) bool { return a.status == "manual" })
+	if len(fs) == 0 && settled && !waits && terminal(row.Status) { // no job ran: only GitLab's own word is left
+		fs = []finish{{at: latest(row.Updated.Time, row.Created.Time), kind: exporter.AttemptFirst, result: resultOf(row.Status, "")}}
+	}
+	if len(attempts) == 0 && !terminal(row.Status) {
+		settled = false
+	}
+	r.found(row.ID, r.tasks(row, jobs)...)
+	r.found(row.ID, r.finished(row, jobs, fs)...)
+	if !settled && row.Status != "manual" {
+		r.found(row.ID, r.active(row, jobs, len(fs)))
+	}
+	r.keep(row, jobs, settled, changed)
+	return nil
+}
+
+// atOdds tells that GitLab says something else of a pipeline than its jobs, so that there must be more than jobs.
+func atOdds(row pipeline, fs []finish) bool {
+	if row.Status == "manual" || row.Status == "skipped" {
+		return false
+	}
+	if !terminal(row.Status) {
+		return true
+	}
+	if len(fs) == 0 {
+		return false
+	}
+	want, got := resultOf(row.Status, ""), fs[len(fs)-1].result
+	if got == exporter.ResultError || got == exporter.ResultTimeout {
+		got = exporter.ResultFailure
+	}
+	return want != got
+}
+
+// keep remembers a pipeline that has not come to rest. A long-running one is looked at less often.
+func (r *reading) keep(row pipeline, jobs []job, settled bool, changed time.Time) {
+	delete(r.cached, row.ID)
+	if settled || row.Status == "manual" {
+		delete(r.Open, row.ID)
+		return
+	}
+	now := r.clock.now()
+	wait := now.Sub(latest(row.Created.Time, changed)) / 30
+	busy := slices.ContainsFunc(jobs, func(j job) bool { return !terminal(j.Status) && j.Status != "manual" })
+	if !busy && len(jobs) > 0 && terminal(row.Status) {
+		wait = 0 // all that is missing is time; a change would show in the feed
+		r.cached[row.ID] = jobs
+	}
+	r.Open[row.ID] = &open{row, now.Add(min(wait, 10*time.Minute)), changed}
+}
+
+// A jobFeed reads a project's list of all jobs, the latest first. What was read and not asked for yet is kept.
+type jobFeed struct {
+	path   string // of the next page; "" at the end
+	oldest time.Time
+	jobs   map[int64][]job // by pipeline
+	kept   int
+	all    bool // every page will be wanted
+}
+
+const maxKeptJobs = 50_000 // of pipelines that nobody asks for, such as child pipelines
+
+func newJobFeed(project int64) *jobFeed {
+	path := fmt.Sprintf("%s/jobs?pagination=keyset&order_by=id&sort=desc&per_page=%d", projectPath(project), pageSize)
+	return &jobFeed{path: path, oldest: time.Unix(1<<40, 0), jobs: map[int64][]job{}}
+}
+
+// next reads one page.
+func (f *jobFeed) next(ctx context.Context, r *reading) error {
+	var page []job
+	header, err := r.api.GetJSON(ctx, f.path, &page)
+	if err != nil {
+		return fmt.Errorf("list jobs: %w", err)
+	}
+	r.clock.set(header)
+	next := nextPage(f.path, header)
+	if next == f.path || len(page) == 0 {
+		next = ""
+	}
+	f.path = next
+	for _, j := range page {
+		f.jobs[j.Pipeline.ID] = append(f.jobs[j.Pipeline.ID], j)
+		f.kept++
+		f.oldest = j.Created.Time
+	}
+	return nil
+}
+
+// take gives the jobs of a pipeline; false when the feed has not come to the pipeline's creation yet.
+func (f *jobFeed) take(p pipeline) ([]job, bool) {
+	if f.path != "" && !f.oldest.Before(p.Created.Time) || f.kept > maxKeptJobs {
+		return nil, false
+	}
+	list := f.jobs[p.ID]
+	delete(f.jobs, p.ID)
+	f.kept -= len(list)
+	return list, true
+}
+
+// jobs gives the jobs of pipelines, retried ones included. Several pipelines are read from the list of all jobs, as long
+// as that may cost less than a call for each. The list is sorted by age: once it has come to a job that is older than a
+// pipeline, that pipeline is complete.
+func (r *reading) jobs(ctx context.Context, rows []pipeline, feed *jobFeed) (map[int64][]job, error) {
+	out := map[int64][]job{}
+	left := slices.Clone(rows)
+	for budget := len(left); ; budget-- {
+		left = slices.DeleteFunc(left, func(p pipeline) bool {
+			list, ok := feed.take(p)
+			if ok {
+				out[p.ID] = list
+			}
+			return ok
+		})
+		if len(left) <= fewPipelines && budget < len(rows) && !feed.all || len(left) == 0 || len(rows) <= fewPipelines || budget == 0 || feed.path == "" {
+			break
+		}
+		if err := feed.next(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range left {
+		list, err := r.jobsOf(ctx, p.ID)
+		if err != nil && !isStatus(err, http.StatusNotFound) {
+			return nil, err
+		}
+		out[p.ID] = list
+	}
+	return out, nil
+}
+
+func (r *reading) jobsOf(ctx context.Context, id int64) ([]job, error) {
+	return r.rowsOf(ctx, id, "jobs?include_retried=true&")
+}
+
+func (r *reading) bridgesOf(ctx context.Context, id int64) ([]job, error) {
+	list, err := r.rowsOf(ctx, id, "bridges?")
+	if isStatus(err, http.StatusNotFound) {
+		return nil, nil
+	}
+	return list, err
+}
+
+func (r *reading) rowsOf(ctx context.Context, id int64, what string) ([]job, error) {
+	var out []job
+	_, err := pages(ctx, r.api, fmt.Sprintf("%s/pipelines/%d/%sper_page=%d", projectPath(r.project.ID), id, what, pageSize), r.clock, func(page []job) bool {
+		out = append(out, page...)
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("jobs of pipeline %d: %w", id, err)
+	}
+	return out, nil
+}
+
+// describe makes what the runs of a pipeline have in common.
+func (r *reading) describe(row pipeline, jobs []job) exporter.Run {
+	name := strings.TrimSpace(row.Name)
+	entity := entityOf(r.graph, r.claims, name)
+	if name == "" {
+		name = r.project.Path
+	}
+	run := exporter.Run{
+		ID: r.runID("pipeline", row.ID), Level: exporter.LevelPipeline, Pipeline: name, Name: name, Created: row.Created.Time,
+		Owner: r.graph.PlatformOwner(), URL: row.WebURL, RefKind: "other",
+	}
+	if !entity.IsZero() {
+		run.Entity, run.Owner, run.System = entity, r.graph.Owner(entity), r.graph.System(entity)
+	}
+	switch {
+	case row.Source == "merge_request_event" || strings.HasPrefix(row.Ref, "refs/merge-requests/"):
+		run.RefKind = "merge_request"
+	case len(jobs) > 0 && jobs[0].Tag:
+		run.RefKind = "tag"
+	case row.Ref == r.project.DefaultBranch && row.Ref != "":
+		run.RefKind = "default"
+	}
+	return run
+}
+
+func (r *reading) runID(kind string, id int64) exporter.RunID {
+	return exporter.RunID{Source: "gitlab", Host: r.host, Key: fmt.Sprintf("%d/%s/%d", r.project.ID, kind, id)}
+}
+
+// finished makes a run of each finish.
+func (r *reading) finished(row pipeline, jobs []job, fs []finish) []exporter.Run {
+	var out []exporter.Run
+	for _, f := range fs {
+		run := r.describe(row, jobs)
+		run.State, run.Result, run.Attempt = exporter.StateFinished, f.result, f.kind
+		run.Started, run.Finished, run.Duration = f.started, f.at, f.duration
+		if f.kind == exporter.AttemptFirst && !f.started.IsZero() && !row.Created.IsZero() {
+			waited := max(f.started.Sub(row.Created.Time).Seconds(), 0)
+			run.Queued = &waited
+		}
+		out = append(out, run)
+	}
+	return out
+}
+
+// active makes the run of a pipeline that is under way, after so many finishes.
+func (r *reading) active(row pipeline, jobs []job, finishes int) exporter.Run {
+	run := r.describe(row, jobs)
+	run.State, run.Attempt = exporter.StatePending, exporter.AttemptFirst
+	if finishes > 0 {
+		run.Attempt = exporter.AttemptRerun
+	}
+	for _, j := range jobs {
+		if !j.Started.IsZero() && (run.Started.IsZero() || j.Started.Before(run.Started)) {
+			run.Started, run.State = j.Started.Time, exporter.StateExecuting
+		}
+	}
+	if row.Status == "canceling" {
+		run.State = exporter.StateFinalizing
+	}
+	return run
+}
+
+// tasks makes a run of each job that ended. A skipped job has not ended: a retry of what stood before it may start it.
+func (r *reading) tasks(row pipeline, jobs []job) []exporter.Run {
+	common := r.describe(row, jobs)
+	var out []exporter.Run
+	for _, j := range jobs {
+		if !terminal(j.Status) || j.Status == "skipped" || j.ID <= 0 {
+			continue
+		}
+		run := common
+		run.ID, run.Parent, run.Level, run.Name = r.runID("job", j.ID), common.ID, exporter.LevelTask, j.Name
+		run.Created, run.Started, run.Finished = j.Created.Time, j.Started.Time, j.Finished.Time
+		if run.Finished.IsZero() {
+			run.Finished = latest(j.Started.Time, j.Created.Time, row.Created.Time)
+		}
+		run.State, run.Result, run.Reason = exporter.StateFinished, resultOf(j.Status, j.Reason), ""
+		if j.Status == "failed" {
+			run.Reason = j.Reason
+		}
+		run.Queued, run.Duration, run.URL = j.Queued, nil, j.WebURL
+		if !j.Started.IsZero() {
+			run.Duration = j.Duration
+		}
+		out = append(out, run)
+	}
+	return out
+}
