@@ -91,9 +91,6 @@ func intervals(attempts []attempt) []interval {
 		iv := interval{attempt: a, begin: a.created, retry: a.id != first[a.name]}
 		if terminal(a.status) {
 			iv.end = latest(a.finished, a.started, a.created)
-			if !a.finished.IsZero() {
-				iv.end = a.finished
-			}
 			switch {
 			case a.started.IsZero():
 			case a.queued != nil:

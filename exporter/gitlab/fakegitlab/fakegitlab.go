@@ -380,10 +380,19 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 	row := map[string]any{
 		"id": j.ID, "status": j.Status(at), "stage": j.Stage, "name": j.Name, "ref": x.Ref, "tag": x.Tag, "coverage": nil, "allow_failure": j.AllowFailure,
 		"created_at": text(j.Made), "started_at": until(j.Started), "finished_at": until(j.Finished), "erased_at": nil, "duration": nil, "queued_duration": nil,
-		"commit":    map[string]any{"id": x.SHA, "short_id": x.SHA[:min(8, len(x.SHA))], "message": strings.Repeat("x", s.Extra)},
+		"user": map[string]any{"id": 1, "username": "dev", "name": "Dev", "state": "active", "locked": false, "avatar_url": nil, "web_url": "https://gitlab.example.com/dev"},
+		"commit": map[string]any{
+			"id": x.SHA, "short_id": x.SHA[:min(8, len(x.SHA))], "title": "Change", "message": "Change", "created_at": text(x.Created), "parent_ids": []string{},
+			"author_name": "Dev", "author_email": "dev@example.com", "authored_date": text(x.Created), "committer_name": "Dev", "committer_email": "dev@example.com",
+			"committed_date": text(x.Created), "web_url": "https://gitlab.example.com/" + p.Path + "/-/commit/" + x.SHA,
+		},
 		"pipeline":  x.row(p, at),
 		"web_url":   fmt.Sprintf("https://gitlab.example.com/%s/-/jobs/%d", p.Path, j.ID),
-		"artifacts": []any{}, "tag_list": []string{"docker"}, "runner": map[string]any{"id": 1 + j.ID%8, "description": "runner"}, "project": map[string]any{"ci_job_token_scope_enabled": false}, "archived": false,
+		"artifacts": []any{}, "artifacts_expire_at": nil, "tag_list": []string{"docker"},
+		"runner": map[string]any{
+			"id": 1 + j.ID%8, "description": "runner", "ip_address": "127.0.0.1", "active": true, "is_shared": false, "name": "gitlab-runner", "online": true, "status": "online",
+		},
+		"project": map[string]any{"ci_job_token_scope_enabled": false}, "archived": false,
 	}
 	if row["started_at"] != nil && row["finished_at"] != nil {
 		row["duration"] = j.Finished.Sub(j.Started).Seconds()
