@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -405,9 +406,9 @@ func TestPipelinesOfASharedProjectBelongToTheEntityWhosePatternMatches(t *testin
 // TestEveryRunIsCountedOnce lets random pipelines go through retries, manual jobs, skipped stages and bridges, reads them at
 // random times, cuts readings off at random calls, restarts source and journal, and compares with what happened.
 func TestEveryRunIsCountedOnce(t *testing.T) {
-	seeds := 25
+	seeds := 15
 	if testing.Short() {
-		seeds = 10
+		seeds = 5
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -618,4 +619,13 @@ func truth(p *fakegitlab.Pipeline, into map[string]uint64) {
 		into[kind+" "+result]++
 		last = at
 	}
+}
+
+func tokenFile(t testing.TB, token string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -39,7 +39,7 @@ type follower struct {
 
 // position is what is stored of a project. Times are GitLab's.
 type position struct {
-	Start  time.Time           `json:"start"`           // what finished before it is history
+	Start  time.Time           `json:"start"`           // of the first reading; what it finds ended is history
 	Since  time.Time           `json:"since"`           // newest change that was read
 	Floor  time.Time           `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
 	Until  time.Time           `json:"until,omitzero"`  // the first reading is done down to here
@@ -98,18 +98,22 @@ type reading struct {
 	stored string // the position in the journal
 	graph  *catalog.Graph
 	to     exporter.Sink
-	past   []exporter.Run // found, and finished before Start
+	past   []exporter.Run // found, history
 	news   []exporter.Run // found
 	gone   []exporter.RunID
+
+	filling bool // the first reading goes back
 }
 
 func (r *reading) run(ctx context.Context) error {
 	complete := false
 	if !r.Floor.IsZero() {
 		complete = r.Until.IsZero() // reading from now to the floor in one go sees everything
+		r.filling = true
 		if err := r.backfill(ctx); err != nil {
 			return err
 		}
+		r.filling = false
 	}
 	if !complete {
 		if err := r.changes(ctx); err != nil {
@@ -236,12 +240,14 @@ func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) erro
 	return nil
 }
 
-// found keeps runs of a pipeline for the commit. What a pipeline that was open brings is news, whenever it finished: what
-// was history of it was found before.
-func (r *reading) found(pipeline int64, runs ...exporter.Run) {
-	_, open := r.Open[pipeline]
+// found keeps runs for the commit. History is what the first reading finds ended, and what ended before it goes back.
+func (r *reading) found(runs ...exporter.Run) {
+	limit := r.Start.Add(-r.opts.Backfill)
+	if r.filling {
+		limit = r.Start
+	}
 	for _, run := range runs {
-		if !open && run.State == exporter.StateFinished && run.Finished.Before(r.Start) {
+		if run.State == exporter.StateFinished && run.Finished.Before(limit) {
 			r.past = append(r.past, run)
 		} else {
 			r.news = append(r.news, run)
@@ -294,7 +300,7 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	}
 	fs, settled := finishes(attempts, now)
 	paused := len(fs) > 1 || len(fs) == 1 && !settled // or a bridge was busy in between
-	if r.Bridge || paused || settled && len(attempts) > 0 && atOdds(row, fs) {
+	if r.Bridge || paused || settled && atOdds(row, fs) {
 		bridges, err := r.bridgesOf(ctx, row.ID)
 		if err != nil {
 			return err
@@ -314,10 +320,10 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	if len(attempts) == 0 && !terminal(row.Status) {
 		settled = false
 	}
-	r.found(row.ID, r.tasks(row, jobs)...)
-	r.found(row.ID, r.finished(row, jobs, fs)...)
+	r.found(r.tasks(row, jobs)...)
+	r.found(r.finished(row, jobs, fs)...)
 	if !settled && row.Status != "manual" {
-		r.found(row.ID, r.active(row, jobs, len(fs)))
+		r.found(r.active(row, jobs, len(fs)))
 	}
 	r.keep(row, jobs, settled, changed)
 	return nil
@@ -332,7 +338,7 @@ func atOdds(row pipeline, fs []finish) bool {
 		return true
 	}
 	if len(fs) == 0 {
-		return false
+		return true
 	}
 	want, got := resultOf(row.Status, ""), fs[len(fs)-1].result
 	if got == exporter.ResultError || got == exporter.ResultTimeout {
