@@ -49,8 +49,8 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 // unsupported names the first part of a configuration that this version cannot serve: better no start than a silent gap.
 func unsupported(c *config.Config) error {
 	switch {
-	case c.Sources.Backstage != nil || len(c.Sources.GitLab) > 0:
-		return hintError{errors.New("sources.backstage and sources.gitlab are not supported yet"), "leave them out; sources.scaffolder and store.scrape work"}
+	case c.Sources.Backstage != nil:
+		return hintError{errors.New("sources.backstage is not supported yet"), "leave it out; sources.scaffolder, sources.gitlab and store.scrape work"}
 	case c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour:
 		return hintError{errors.New("sources.scaffolder.backfill is not supported yet"), "leave it out: every task that Backstage still has is read"}
 	}
@@ -145,6 +145,11 @@ tried again and again; /-/ready says what is missing.`,
 					o.Auth.Backstage = &auth.BackstageOptions{BaseURL: b.URL}
 				}
 			}
+			pipelines, err := gitlabSources(c, pool, log)
+			if err != nil {
+				return err
+			}
+			o.Sources = append(o.Sources, pipelines...)
 			if c.Alertmanager.URL != "" {
 				o.Alerting = []string{c.Alertmanager.URL}
 			}

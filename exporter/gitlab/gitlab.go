@@ -94,8 +94,8 @@ func (s *Source) Name() string { return "gitlab" }
 // Host is the host of GitLab's URL, without port: what CI_SERVER_HOST is inside a job.
 func (s *Source) Host() string { return s.host }
 
-// Problems lists what is wrong in the catalog as GitLab sees it: projects that do not exist or may not be read, and
-// projects whose pipelines belong to nobody. They are those of the last Sync. Safe for concurrent use.
+// Problems lists what is wrong in the catalog as GitLab sees it: projects that do not exist or may not be read. They are
+// those of the last Sync. Safe for concurrent use.
 func (s *Source) Problems() []catalog.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,9 +230,6 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 	}
 	for _, c := range out {
 		slices.SortFunc(c.claims, func(a, b claim) int { return a.entity.Compare(b.entity) })
-		if len(c.claims) > 1 && entityOf(g, c.claims, "").IsZero() {
-			problems = append(problems, shared(g, c))
-		}
 	}
 	slices.SortFunc(problems, catalog.Problem.Compare)
 	s.mu.Lock()
@@ -324,12 +321,6 @@ func missing(g *catalog.Graph, key string, claims []claim, host string) []catalo
 			"correct the annotation, or give the token's user at least the role Reporter in the project"))
 	}
 	return out
-}
-
-func shared(g *catalog.Graph, c *claimed) catalog.Problem {
-	return problem(g, c.claims[0].entity, catalog.Prefix+"pipelines", "gitlab-project-shared",
-		fmt.Sprintf("%d entities name the GitLab project %s, and they have no system in common: its pipelines belong to none of them", len(c.claims), c.project.Path),
-		"say with "+catalog.Prefix+"pipelines on each which pipelines are its own (a pattern of workflow:name), or give them one spec.system")
 }
 
 func problem(g *catalog.Graph, ref catalog.Ref, annotation, rule, message, hint string) catalog.Problem {
