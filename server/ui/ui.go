@@ -4,10 +4,12 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -42,7 +44,7 @@ const perPage = 50
 func New(r *api.Reader, o Options) http.Handler {
 	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
 		"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
-		"path": path, "bar": bar, "plot": plot, "time": clock,
+		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "count": count, "length": length, "fast": fast,
 	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
@@ -72,6 +74,7 @@ func New(r *api.Reader, o Options) http.Handler {
 }
 
 type view struct {
+	Page             string // name of its template
 	Title, Version   string
 	Simulated, Login bool
 	Now              time.Time
@@ -81,7 +84,7 @@ type view struct {
 
 func (h *handler) render(w http.ResponseWriter, r *http.Request, status int, page, title string, data any) {
 	st := h.reader.State()
-	v := view{Title: title, Version: st.Version(), Simulated: st.Simulated(), Login: h.opts.Check != nil, Data: data}
+	v := view{Page: page, Title: title, Version: st.Version(), Simulated: st.Simulated(), Login: h.opts.Check != nil, Data: data}
 	if page != "login" { // nothing of the platform is shown to who is not signed in
 		s := h.reader.Snapshot(r.Context())
 		v.Now, v.Notices = s.Time, st.Notices()
@@ -149,7 +152,7 @@ func (h *handler) platform(w http.ResponseWriter, r *http.Request) {
 	owners, pages := paginate(r, s.FindOwners(query))
 	firing, counts := []api.FiringAlert{}, map[api.Status]int{}
 	for _, a := range s.Alerts() {
-		if a.State == "firing" {
+		if a.State == "firing" && a.Severity != "none" { // the watchdog always fires
 			firing = append(firing, a)
 		}
 	}
@@ -171,9 +174,24 @@ func (h *handler) owner(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, s.NotFound("owner", ref))
 		return
 	}
-	slos, pages := paginate(r, s.OwnerSLOs(ref))
+	slos := s.OwnerSLOs(ref)
+	slices.SortStableFunc(slos, func(a, b api.SLO) int { return compareBudget(a.BudgetRemaining, b.BudgetRemaining) })
+	slos, pages := paginate(r, slos)
 	err := s.AddSeries(r.Context(), slos, time.Time{}, time.Time{}, 60)
 	h.render(w, r, http.StatusOK, "owner", o.Title, map[string]any{"Owner": o, "SLOs": slos, "Pages": pages, "ChartErr": err})
+}
+
+// compareBudget puts what is worst first, and what has no data last.
+func compareBudget(a, b api.Number) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
+	}
+	return cmp.Compare(*a, *b)
 }
 
 func (h *handler) entity(w http.ResponseWriter, r *http.Request) {
@@ -223,7 +241,7 @@ func percent(n api.Number) string {
 	if n == nil {
 		return "no data"
 	}
-	return strconv.FormatFloat(*n*100, 'f', 1, 64) + " %"
+	return signed(strconv.FormatFloat(*n*100, 'f', 1, 64)) + " %"
 }
 
 // sli has digits enough to tell a target of three nines from what misses it.
@@ -245,14 +263,42 @@ func minutes(n api.Number) string {
 	if n == nil {
 		return "–"
 	}
-	return strconv.FormatFloat(*n, 'f', 1, 64) + " min"
+	return signed(strconv.FormatFloat(*n, 'f', 1, 64)) + " min"
 }
+
+// signed writes a minus sign where strconv writes a hyphen.
+func signed(s string) string { return strings.Replace(s, "-", "−", 1) }
+
+// words writes a name with underscores for people.
+func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
+}
+
+// length writes seconds as a duration.
+func length(n api.Number) string {
+	if n == nil {
+		return "–"
+	}
+	d := time.Duration(*n * float64(time.Second))
+	if d >= time.Second {
+		d = d.Round(time.Second)
+	}
+	return d.String()
+}
+
+// fast tells whether a burn rate spends more than the whole budget in one window.
+func fast(n api.Number) bool { return n != nil && *n > 1 }
 
 func clock(t *time.Time) string {
 	if t == nil {
 		return "–"
 	}
-	return t.Format("2006-01-02 15:04")
+	return t.UTC().Format("2006-01-02 15:04")
 }
 
 func ago(now, t time.Time) string {
@@ -267,13 +313,13 @@ func bar(n api.Number) template.HTML {
 	if n == nil {
 		return ""
 	}
-	class := "ok"
-	if *n < 0 {
-		class = "bad"
+	class, left := "ok", min(max(*n, 0), 1)
+	if *n <= 0 {
+		class, left = "bad", 1 // nothing is left: the whole bar warns
 	} else if *n < 0.25 {
 		class = "low"
 	}
-	return template.HTML(fmt.Sprintf(`<svg class="bar %s" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="8"/><rect class="fill" width="%.1f" height="8"/></svg>`, class, min(max(*n, 0), 1)*100))
+	return template.HTML(fmt.Sprintf(`<svg class="bar %s" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="8"/><rect class="fill" width="%.1f" height="8"/></svg>`, class, left*100))
 }
 
 // plot draws the budget that was left over time, with axes when it is large. Only numbers go into it.
@@ -289,18 +335,35 @@ func plot(points []api.Point, large bool) template.HTML {
 	if len(xs) < 2 {
 		return ""
 	}
+	step := (high - low) / 4
+	if large {
+		step = 0.25
+		for (high-low)/step > 6 {
+			step *= 2
+		}
+		low, high = math.Floor(low/step)*step, math.Ceil(high/step)*step
+	}
 	w, h, left, bottom, class := 120.0, 28.0, 2.0, 2.0, "spark"
 	if large {
-		w, h, left, bottom, class = 720, 220, 56, 28, "plot"
+		step := (high - low) / 4
+		if large {
+			step = 0.25
+			for (high-low)/step > 6 {
+				step *= 2
+			}
+			low, high = math.Floor(low/step)*step, math.Ceil(high/step)*step
+		}
+		w, h, left, bottom, class = 720, 220, 74, 30, "plot"
 	}
 	x := func(v float64) float64 { return left + (v-xs[0])/(xs[len(xs)-1]-xs[0])*(w-left-6) }
 	y := func(v float64) float64 { return 6 + (high-v)/(high-low)*(h-bottom-8) }
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="%s" viewBox="0 0 %g %g" role="img"><title>Error budget remaining: %.1f %% at the end, lowest %.1f %%</title>`, class, w, h, ys[len(ys)-1]*100, slices.Min(ys)*100)
 	if large {
+		for v := low; v <= high+step/2; v += step {
+			fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%s %%</text>`, left, w-6, y(v), y(v), left-6, y(v)+4, signed(strconv.FormatFloat(v*100, 'f', 0, 64)))
+		}
 		for i := range 5 {
-			v := low + (high-low)*float64(i)/4
-			fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%.0f %%</text>`, left, w-6, y(v), y(v), left-6, y(v)+4, v*100)
 			t := time.Unix(int64(xs[0]+(xs[len(xs)-1]-xs[0])*float64(i)/4), 0).UTC()
 			anchor := [...]string{"start", "middle", "middle", "middle", "end"}[i]
 			fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="%s">%s</text>`, x(float64(t.Unix())), h-8, anchor, t.Format("Jan 2"))
