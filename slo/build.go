@@ -261,8 +261,7 @@ func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []cat
 			o.MaxSeverity = SeverityTicket
 		}
 	}
-	o.MaxSeverity = b.possible(e, at, o)
-	return true
+	return b.possible(e, at, o)
 }
 
 // documents makes the objectives of the entity's slo-ref document. It gives the indicators that the document claims.
@@ -318,23 +317,48 @@ func (b *builder) documents(e *catalog.Entity, own catalog.Settings, levels []ca
 	return written
 }
 
-// possible lowers the severity to what can fire at the target, and says so.
-func (b *builder) possible(e *catalog.Entity, at place, o *Objective) Severity {
-	can := map[Severity]bool{}
+// possible warns of each burn pair that can never fire at the target; the compiler leaves it out. It is false when no pair
+// of the wanted severity can fire: nobody would be told. A default, which nobody asked for, then stays without alerts.
+func (b *builder) possible(e *catalog.Entity, at place, o *Objective) bool {
+	var dead []BurnPair
+	alive := false
 	for _, p := range o.Window.BurnPairs() {
-		if p.CanFire(o.Target) {
-			can[p.Severity] = true
-		} else if p.Severity == o.MaxSeverity && !o.Defaulted {
-			b.problemAt(e, at, catalog.SeverityWarning, "burn-pair-dead", fmt.Sprintf("the alert on %s and %s can never fire: %s × %s of errors would be needed", p.Short, p.Long, p.Factor, o.Target.ErrorBudget()), "a target nearer to 100 % makes it possible")
+		switch {
+		case o.MaxSeverity == SeverityOff || p.Severity == SeverityPage && o.MaxSeverity != SeverityPage:
+		case !p.CanFire(o.Target):
+			dead = append(dead, p)
+		case p.Severity == o.MaxSeverity:
+			alive = true
 		}
 	}
-	switch {
-	case o.MaxSeverity == SeverityPage && !can[SeverityPage] && can[SeverityTicket]:
-		return SeverityTicket
-	case o.MaxSeverity != SeverityOff && !can[SeverityTicket]:
-		return SeverityOff
+	why := func(p BurnPair) string {
+		return fmt.Sprintf("on %s and %s it needs an error ratio above %s × %s = %s, and none exceeds 1", p.Short, p.Long, p.Factor, o.Target.ErrorBudget(), p.Threshold(o.Target))
 	}
-	return o.MaxSeverity
+	if o.MaxSeverity == SeverityOff || alive {
+		for _, p := range dead {
+			b.problemAt(e, at, catalog.SeverityWarning, "burn-pair-dead",
+				fmt.Sprintf("a part of the %s alert of %s can never fire and is left out: %s", p.Severity, o.Indicator, why(p)), "a target nearer to 100 % or a shorter window makes it possible")
+		}
+		return true
+	}
+	var reasons []string
+	for _, p := range dead {
+		if p.Severity == o.MaxSeverity {
+			reasons = append(reasons, why(p))
+		}
+	}
+	message := fmt.Sprintf("no %s alert of %s at %s %% can ever fire: %s", o.MaxSeverity, o.Indicator, o.Target.Percent(), strings.Join(reasons, "; "))
+	if o.Defaulted {
+		o.MaxSeverity = SeverityOff
+		b.problemAt(e, at, catalog.SeverityWarning, "objective-cannot-alert", message+"; it has no alerts", "set a shorter window")
+		return true
+	}
+	hint := fmt.Sprintf("raise the target, or set %salerting.%s: %s", catalog.Prefix, o.Indicator, SeverityTicket)
+	if o.MaxSeverity == SeverityTicket {
+		hint = fmt.Sprintf("raise the target, set a shorter window, or set %salerting.%s: %q", catalog.Prefix, o.Indicator, "off")
+	}
+	b.problemAt(e, at, catalog.SeverityError, "objective-cannot-alert", message+"; the objective is refused", hint)
+	return false
 }
 
 var placeholder = regexp.MustCompile(`\$[a-z_]+`)

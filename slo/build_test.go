@@ -135,3 +135,67 @@ func TestDocumentsBecomeObjectives(t *testing.T) {
 		})
 	}
 }
+
+func TestAlertsThatCanNeverFireAreSaidWithTheArithmetic(t *testing.T) {
+	pairs := func(first, second string) string {
+		return "svc/catalog-info.yaml:10 error objective.availability objective-cannot-alert: no " + first + "; " + second + "; the objective is refused"
+	}
+	tests := []struct {
+		name                 string
+		annotations          []string
+		objectives, problems []string
+	}{
+		{
+			"at 93 percent only the fastest page is out of reach, 14.4 × 0.07",
+			[]string{"objective.availability", "93"},
+			[]string{"availability 93% 30d page annotation"},
+			[]string{"svc/catalog-info.yaml:10 warning objective.availability burn-pair-dead: a part of the page alert of availability can never fire and is left out: on 5m and 1h it needs an error ratio above 14.4 × 0.07 = 1.008, and none exceeds 1"},
+		},
+		{"just above, every pair can fire", []string{"objective.availability", "93.06"}, []string{"availability 93.06% 30d page annotation"}, nil},
+		{
+			"at 80 percent no page can fire",
+			[]string{"objective.availability", "80"},
+			nil,
+			[]string{pairs("page alert of availability at 80 % can ever fire: on 5m and 1h it needs an error ratio above 14.4 × 0.2 = 2.88, and none exceeds 1", "on 30m and 6h it needs an error ratio above 6 × 0.2 = 1.2, and none exceeds 1")},
+		},
+		{
+			"the same target with tickets is fine",
+			[]string{"objective.availability", "80", "alerting", "ticket"},
+			[]string{"availability 80% 30d ticket annotation"},
+			nil,
+		},
+		{
+			"and so it is without alerts",
+			[]string{"objective.availability", "1", "alerting", "off"},
+			[]string{"availability 1% 30d off annotation"},
+			nil,
+		},
+		{
+			"a long window makes tickets impossible",
+			[]string{"objective.availability", "80", "alerting", "ticket", "window.availability", "366d"},
+			nil,
+			[]string{pairs("ticket alert of availability at 80 % can ever fire: on 2h and 1d it needs an error ratio above 36.6 × 0.2 = 7.32, and none exceeds 1", "on 6h and 3d it needs an error ratio above 12.2 × 0.2 = 2.44, and none exceeds 1")},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			objectives, problems := build(t, service(append(tt.annotations, "objective.latency", "off")...))
+			if d := cmp.Diff(tt.objectives, objectives); d != "" {
+				t.Errorf("objectives (-want +got):\n%s", d)
+			}
+			if d := cmp.Diff(tt.problems, problems); d != "" {
+				t.Errorf("problems (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestADefaultThatCanNeverAlertStaysWithoutAlerts(t *testing.T) {
+	objectives, problems := build(t, service("window", "366d", "objective.availability", "off", "tier", "4"))
+	if d := cmp.Diff([]string{"latency 90% 366d off profile"}, objectives); d != "" {
+		t.Errorf("objectives (-want +got):\n%s", d)
+	}
+	if len(problems) != 1 || !strings.Contains(problems[0], "warning objective.latency objective-cannot-alert") || !strings.Contains(problems[0], "12.2 × 0.1 = 1.22") {
+		t.Errorf("problems: %q", problems)
+	}
+}

@@ -63,10 +63,20 @@ type BurnPair struct {
 	Factor      string // exact decimal text; budget share × window / long window
 }
 
-// CanFire tells whether the threshold Factor × error budget lies below 1, the largest possible error ratio.
-func (p BurnPair) CanFire(t Target) bool {
+// Threshold is the error ratio above which the pair burns, Factor × error budget, as exact decimal text.
+func (p BurnPair) Threshold(t Target) string { return decimal(p.threshold(t)) }
+
+func (p BurnPair) threshold(t Target) *big.Rat {
 	f, ok := new(big.Rat).SetString(p.Factor)
-	return ok && f.Mul(f, t.budget()).Cmp(big.NewRat(1, 1)) < 0
+	if !ok {
+		return new(big.Rat)
+	}
+	return f.Mul(f, t.budget())
+}
+
+// CanFire tells whether the threshold lies below 1, the largest possible error ratio.
+func (p BurnPair) CanFire(t Target) bool {
+	return p.threshold(t).Cmp(big.NewRat(1, 1)) < 0
 }
 
 // BurnPairs gives the pairs of a rolling window, fastest first: 2 % of the budget in 1h, 5 % in 6h (page), 10 % in 1d,
