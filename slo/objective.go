@@ -1,5 +1,31 @@
-// Package slo turns catalog annotations into service level objectives and these into exact Prometheus rules. It is a
-// compiler: values in, values out, no I/O, no clock. Equal inputs give byte-identical output.
+// Package slo turns catalog annotations and slo-ref documents into service level objectives, and these into exact
+// Prometheus rules. It is a compiler: values in, values out, no I/O, no clock. Equal inputs give byte-identical output.
+//
+// # Arithmetic
+//
+// An objective has two base series, the rates of bad and of all events over a short base window, each recorded once per
+// evaluation. The error ratio of a window W is
+//
+//	sum_over_time(errors[W]) / sum_over_time(total[W])
+//
+// so every event weighs the same, whenever it happened. A mean of ratios would weigh a quiet minute like a busy one. The
+// errors are recorded "or 0 * total": an error series that exists only during an incident is 0 before and after it. A
+// window without events has no ratio (never NaN), or counts as good where no-traffic says so. Base series carry no owner,
+// so that a change of owner keeps the budget.
+//
+// # Base window and tolerance
+//
+// The base window is five minutes "anchored" where the evaluating engine knows that modifier, and else five minutes plus
+// one scrape interval, so that each increment of a counter is seen by five evaluations a minute apart. Anchored, the
+// budget equals the count of events within 0.5 %; the first sample of a series that is born with a count is not seen.
+// Without it, extrapolation costs a counter that begins at 0 up to a fifth of its first burst.
+//
+// # Alerts
+//
+// A burn pair fires when the error ratios of its short and of its long window both exceed factor × (1 − target), where
+// factor = share of the budget × window ÷ long window: over 30 days 14.4 (2 % in 1h) and 6 (5 % in 6h) page, 3 (10 % in
+// 1d) and 1 (10 % in 3d) open a ticket. At least two bad events in the long window are needed as well. A pair whose
+// threshold is not below 1 can never fire: see Build.
 package slo
 
 import (

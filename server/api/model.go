@@ -2,7 +2,6 @@ package api
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
@@ -193,12 +192,4 @@ type Error struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty" doc:"What to do about it."`
-}
-
-func ratioOf(percent string) (float64, bool) {
-	v, err := strconv.ParseFloat(percent, 64)
-	if err != nil || !(v > 0 && v < 100) {
-		return 0, false
-	}
-	return v / 100, true
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/slo"
 )
 
 // burnWindows are the windows of burn rates, short to long.
@@ -201,19 +203,21 @@ func makeSLO(o Objective, remaining map[string]float64, burn [len(burnWindows)]m
 		Threshold: o.Threshold, Window: o.Window, Defaulted: o.Defaulted, Tier: o.Tier, Runbook: o.Runbook, Source: o.Source,
 		Alerts: orEmpty(alerts), BurnRates: []BurnRate{}, Series: []Point{}, NoData: true, Status: StatusNoData,
 	}
-	target, known := ratioOf(o.Target)
-	if !known {
+	target, err := slo.ParseTarget(o.Target)
+	if err != nil {
 		return out
 	}
-	out.Objective = number(target)
-	minutes := o.Length.Minutes() * (1 - target)
+	if share, err := strconv.ParseFloat(target.Ratio(), 64); err == nil {
+		out.Objective = number(share)
+	}
+	minutes := slo.BudgetTime(o.Length, target).Minutes()
 	if o.Length > 0 {
 		out.BudgetMinutes = number(minutes)
 	}
 	for i, w := range burnWindows {
 		b := BurnRate{Window: w}
 		if v, ok := burn[i][o.ID]; ok {
-			b.Rate = number(v / (1 - target))
+			b.Rate = number(slo.BurnRate(v, target))
 		}
 		out.BurnRates = append(out.BurnRates, b)
 	}
@@ -223,7 +227,7 @@ func makeSLO(o Objective, remaining map[string]float64, burn [len(burnWindows)]m
 		out.NoData = false
 		out.BudgetRemaining = number(left)
 		// Computed back from the budget: the name of the recorded ratio differs with the window.
-		out.SLI = number(1 - (1-left)*(1-target))
+		out.SLI = number(slo.SLIFromBudget(left, target))
 		if o.Length > 0 {
 			out.BudgetRemainingMinutes = number(left * minutes)
 		}
