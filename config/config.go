@@ -30,8 +30,8 @@ type Config struct {
 	Alertmanager Alertmanager      `yaml:"alertmanager,omitempty" doc:"Where alerts go, and what generated receivers need."`
 	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana's address, for links."`
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
-	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki. Not supported yet: accepted, and said at start."`
-	Traces       Traces            `yaml:"traces,omitempty" doc:"Trace stores. Not supported yet: accepted, and said at start."`
+	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run."`
+	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed."`
 	Apply        string            `yaml:"apply,omitempty" doc:"off; continuous is not supported yet." example:"off"`
 }
 
@@ -137,16 +137,20 @@ type Grafana struct {
 	TokenFile string `yaml:"token_file,omitempty" doc:"Token for applying dashboards. Not supported yet: accepted, and said at start." example:"/run/secrets/grafana"`
 }
 
-// Logs is where job logs will go.
+// Logs is where the lines of runs go.
 type Logs struct {
-	URL    string `yaml:"url,omitempty" doc:"Loki's base URL." example:"http://loki:3100"`
-	Tenant string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID."`
+	URL       string `yaml:"url,omitempty" doc:"Loki's base URL, to which /loki/api/v1/push is added." example:"http://loki:3100"`
+	Tenant    string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID." example:"platform"`
+	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
+	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
 }
 
-// Traces is where traces will go and come from.
+// Traces is where the spans of runs go.
 type Traces struct {
-	OTLP  string `yaml:"otlp,omitempty" doc:"OTLP/HTTP endpoint." example:"http://tempo:4318"`
-	Query string `yaml:"query,omitempty" doc:"Tempo's or Jaeger's query API." example:"http://tempo:3200"`
+	OTLP      string `yaml:"otlp,omitempty" doc:"OTLP/HTTP endpoint, to which /v1/traces is added." example:"http://tempo:4318"`
+	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for otlp."`
+	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+	Query     string `yaml:"query,omitempty" doc:"Tempo's or Jaeger's query API. Not supported yet: accepted, and said at start." example:"http://tempo:3200"`
 }
 
 // Server is the HTTP listener.
@@ -349,9 +353,13 @@ func (c *Config) check(name string) error {
 		return bad("sources.scaffolder: there is no catalog.backstage to ask", "set catalog.backstage, or remove sources.scaffolder")
 	case c.Server.Auth.Backstage && c.Catalog.Backstage == nil:
 		return bad("server.auth.backstage: there is no catalog.backstage to trust", "set catalog.backstage, or use token_files")
+	case c.Logs.URL == "" && c.Logs != Logs{}:
+		return bad("logs: url is missing", "write it like http://loki:3100")
+	case c.Traces.OTLP == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
+		return bad("traces: otlp is missing", "write it like http://tempo:4318")
 	}
 	type namedURL struct{ key, url string }
-	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}}
+	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}, {"logs.url", c.Logs.URL}, {"traces.otlp", c.Traces.OTLP}, {"traces.query", c.Traces.Query}}
 	if b := c.Catalog.Backstage; b != nil {
 		if b.URL == "" {
 			return bad("catalog.backstage: url is missing", "write it like http://localhost:7007")
@@ -450,8 +458,7 @@ func (c *Config) NotSupportedYet() []string {
 			out = append(out, key+" has no effect yet: "+instead)
 		}
 	}
-	say(c.Logs != Logs{}, "logs", "no logs are sent to Loki")
-	say(c.Traces != Traces{}, "traces", "no traces are sent")
+	say(c.Traces.Query != "", "traces.query", "traces are sent and not read back")
 	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
 	say(c.Grafana.TokenFile != "", "grafana.token_file", "dashboards are delivered as files")
 	for i, g := range c.Sources.GitLab {

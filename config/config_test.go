@@ -37,8 +37,7 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	got := []any{c.Sources.GitLab[0].Backfill, c.Sources.Scaffolder.Poll, c.Store.Scrape[0].Interval, c.SLO.Window}
 	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
 	if d := cmp.Diff([]string{
-		"logs has no effect yet: no logs are sent to Loki",
-		"traces has no effect yet: no traces are sent",
+		"traces.query has no effect yet: traces are sent and not read back",
 		"grafana.token_file has no effect yet: dashboards are delivered as files",
 		"sources.gitlab[0].webhook_secret_files has no effect yet: pipelines are found by polling",
 	}, c.NotSupportedYet()); d != "" {
@@ -59,6 +58,9 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"scraping by somebody else's Prometheus", "store: {path: ./data,", "store: {url: http://p:9090,", "scrape needs the embedded", "let the Prometheus"},
 		{"a token for no URL", "store: {path: ./data,", "store: {tenant: t,", "belong to url", "set store.url"},
 		{"a target with a scheme", "localhost:8080]", "http://localhost:8080]", "not host:port", "without a scheme"},
+		{"a tenant without a Loki", "logs: {url: http://loki:3100, tenant: \"\"}", "logs: {tenant: shop}", "logs: url is missing", "http://loki:3100"},
+		{"a token for no trace store", "traces: {otlp: http://tempo:4318,", "traces: {token_file: /run/secrets/tempo,", "traces: otlp is missing", "http://tempo:4318"},
+		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},
 		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
 		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},
 	}

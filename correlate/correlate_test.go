@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,6 +68,28 @@ func TestAJobComputesTheIDsOfItsSpanItself(t *testing.T) {
 	root := mustSpan(t, pipeline(nil))
 	if root.TraceID != s.TraceID || root.ID != s.Parent || root.Parent.IsValid() {
 		t.Errorf("the pipeline is %s/%s below %s, the job %s below %s", root.TraceID, root.ID, root.Parent, s.TraceID, s.Parent)
+	}
+}
+
+func TestTheScriptInTheDocumentGivesTheIDsOfTheJob(t *testing.T) {
+	if _, err := exec.LookPath("sha256sum"); err != nil {
+		t.Skip("needs sha256sum")
+	}
+	doc, err := os.ReadFile("../docs/telemetry.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, found := strings.Cut(string(doc), "  before_script:\n    - |\n")
+	script, _, closed := strings.Cut(script, "```")
+	if !found || !closed {
+		t.Fatal("the document has no before_script")
+	}
+	cmd := exec.Command("sh", "-c", script+"\nprintf %s \"$TRACEPARENT\"")
+	cmd.Env = append(os.Environ(), "CI_SERVER_HOST=gitlab.example.com", "CI_PROJECT_ID=42", "CI_PIPELINE_ID=1001", "CI_JOB_ID=5001")
+	got, err := cmd.CombinedOutput()
+	s := mustSpan(t, job(nil))
+	if want := fmt.Sprintf("00-%s-%s-01", s.TraceID, s.ID); err != nil || string(got) != want {
+		t.Errorf("the script gives %q, %v; want %q", got, err, want)
 	}
 }
 

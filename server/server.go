@@ -55,6 +55,7 @@ type Options struct {
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
+	Sinks     []exporter.Sender                                            // where the spans and log lines of counted runs go
 	Collect   []prometheus.Collector                                       // beside Sightline's own
 	History   func(context.Context, *engine.Engine, []slo.Objective) error // fills an empty store; nil: none
 	Simulated bool
@@ -76,6 +77,7 @@ type Server struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	sources  *exporter.SourceMetrics
+	sinks    *exporter.SinkMetrics
 	info     exporter.EntityInfo
 	journal  *journal.Journal
 	engine   *engine.Engine // nil with a remote store
@@ -127,7 +129,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	s.current.Store(&state{compiled: &Compiled{Graph: empty, Plan: &plan.Plan{}}})
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &s.info)
 	s.metrics = newMetrics(s.registry)
-	s.sources = exporter.NewSourceMetrics(s.registry)
+	s.sources, s.sinks = exporter.NewSourceMetrics(s.registry), exporter.NewSinkMetrics(s.registry)
 
 	first, err := s.firstCompile(ctx)
 	if err != nil {
@@ -136,7 +138,11 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := os.MkdirAll(o.Path, 0o750); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
 	}
-	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now}); err != nil {
+	var outboxes []string
+	for _, sink := range o.Sinks {
+		outboxes = append(outboxes, sink.Name())
+	}
+	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes}); err != nil {
 		return nil, err
 	}
 	s.onStop(s.journal.Close)
@@ -223,6 +229,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.followCatalog(ctx) })
 	wg.Go(func() { s.store.run(ctx) })
+	for _, sink := range s.opts.Sinks {
+		wg.Go(func() {
+			if err := exporter.Deliver(ctx, sink, exporter.DeliverOptions{Outbox: s.journal, Logger: s.log, Metrics: s.sinks}); err != nil && ctx.Err() == nil {
+				s.log.Error("a sink stopped", "sink", sink.Name(), "error", err)
+			}
+		})
+	}
 	wg.Go(func() {
 		if err := s.web.serve(s.listener, s.http, s.log); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve: %w", err))

@@ -150,6 +150,9 @@ tried again and again; /-/ready says what is missing.`,
 				return err
 			}
 			o.Sources = append(o.Sources, pipelines...)
+			if o.Sinks, err = sinks(c, pool); err != nil {
+				return err
+			}
 			if c.Alertmanager.URL != "" {
 				o.Alerting = []string{c.Alertmanager.URL}
 			}
