@@ -50,14 +50,15 @@ type Options struct {
 	NeedAuth  bool // some kind of authentication is configured
 	AllowOpen bool
 	Path      string         // folder of the store and the journal
-	Remote    *remote.Client // the store; nil: an embedded one, which Retention, Scrape, Alerting and History are for
+	Remote    *remote.Client // the store; nil: an embedded one, which Retention, Scrape, Alerting, History and Warm are for
 	Retention time.Duration
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
-	Sinks     []exporter.Sender                                            // where the spans and log lines of counted runs go
-	Collect   []prometheus.Collector                                       // beside Sightline's own
-	History   func(context.Context, *engine.Engine, []slo.Objective) error // fills an empty store; nil: none
+	Sinks     []exporter.Sender                                                        // where the spans and log lines of counted runs go
+	Collect   []prometheus.Collector                                                   // beside Sightline's own
+	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
+	Warm      func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing
 	Simulated bool
 	Version   string
 	Logger    *slog.Logger
@@ -153,8 +154,14 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Remote != nil {
 		s.store = newStoreWatch(o.Remote, s.metrics, o.Now)
 	} else {
+		path := filepath.Join(o.Path, "tsdb")
+		if o.History != nil && first != nil {
+			if err := o.History(ctx, path, first.Objectives); err != nil {
+				return nil, err
+			}
+		}
 		s.engine, err = engine.Open(engine.Options{
-			Path: filepath.Join(o.Path, "tsdb"), Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: s.registry,
+			Path: path, Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: s.registry,
 			ScrapeInterval: 30 * time.Second, Scrape: o.Scrape, Alertmanagers: o.Alerting, Now: o.Now,
 		})
 		if err != nil {
@@ -167,8 +174,8 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		if err := s.take(first, nil, true); err != nil {
 			return nil, err
 		}
-		if o.History != nil {
-			if err := o.History(ctx, s.engine, first.Objectives); err != nil {
+		if o.Warm != nil {
+			if err := o.Warm(ctx, s.engine); err != nil {
 				return nil, err
 			}
 		}

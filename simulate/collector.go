@@ -23,7 +23,7 @@ var slowShares = []float64{0, 0, 0, 0, 0, 0, 0, 0, 0, 0.35, 0.6, 0.9, 1, 1, 1}
 // prometheus.Collector; safe for concurrent use.
 type Traffic struct {
 	mu       sync.Mutex
-	at       time.Time
+	at, held time.Time
 	services []service
 	counted  []counts
 	now      func() time.Time
@@ -70,6 +70,13 @@ func (t *Traffic) advance(until time.Time) {
 	}
 }
 
+// Hold stops the clock of the traffic at a time, so that the past can be collected; the zero time lets it go on.
+func (t *Traffic) Hold(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = at
+}
+
 // Describe implements prometheus.Collector.
 func (t *Traffic) Describe(ch chan<- *prometheus.Desc) { ch <- t.desc }
 
@@ -77,7 +84,11 @@ func (t *Traffic) Describe(ch chan<- *prometheus.Desc) { ch <- t.desc }
 func (t *Traffic) Collect(ch chan<- prometheus.Metric) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.advance(t.now())
+	now := t.now()
+	if !t.held.IsZero() {
+		now = t.held
+	}
+	t.advance(now)
 	for i := range t.services {
 		name := t.services[i].entity.Ref.Name
 		for _, h := range t.counted[i].histograms() {

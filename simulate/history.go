@@ -2,6 +2,10 @@ package simulate
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
@@ -10,45 +14,100 @@ import (
 	"github.com/sightline-dev/sightline/slo"
 )
 
-// WriteHistory fills an empty store with the past of the objectives, oldest first, until start: the base series of the
-// budget window for 30 days at their five minutes, with the budget that was left at each time, and the base series of
-// the fast windows for the last three days. A store that holds objectives already is left alone.
-func WriteHistory(ctx context.Context, e *engine.Engine, g *catalog.Graph, objectives []slo.Objective, start time.Time) error {
-	if old, err := e.Query(ctx, "count("+slo.SeriesTotalPeriod+" offset 1h) or count(last_over_time("+slo.SeriesTotalPeriod+"[1d]))", start); err != nil || len(old) > 0 {
-		return err
-	}
-	const period = 5 * time.Minute
-	from := start.Add(-30 * 24 * time.Hour).Truncate(period)
-	events := runEvents(Runs(g, from.Add(-period), start))
-	past := make([]*past, 0, len(objectives))
+// A History is the past of the objectives until the start: the base series of the budget window for 30 days at their
+// five minutes, with the budget that was left at each time, and the base series of the fast windows for the last three
+// days, every minute.
+type History struct {
+	past     []*past
+	from, at time.Time // of the first sample, and of the next one
+	start    time.Time
+}
+
+const (
+	period = 5 * time.Minute
+	// recent is how much of the past is appended to the open store: blocks end before it, and raw samples, which the
+	// short windows read, must be newer than the blocks.
+	recent = 15 * time.Minute
+)
+
+// NewHistory makes the history of a catalog's objectives.
+func NewHistory(g *catalog.Graph, objectives []slo.Objective, start time.Time) *History {
+	h := &History{from: start.Add(-30 * 24 * time.Hour).Truncate(period), start: start}
+	h.at = h.from
+	events := runEvents(Runs(g, h.from.Add(-period), start))
 	for i := range objectives {
-		past = append(past, newPast(g, &objectives[i], start, events))
+		h.past = append(h.past, newPast(g, &objectives[i], start, events))
 	}
-	for at := from; at.Before(start.Add(-period)); {
+	return h
+}
+
+// next gives what happened until a time, which is a whole period; one call continues where the last one ended.
+func (h *History) next(until time.Time) []engine.Series {
+	var out []engine.Series
+	for _, p := range h.past {
+		if p.rates == nil {
+			continue
+		}
+		var failures, totals, remaining, fastErrors, fastTotals []engine.Point
+		for at := h.at; at.Before(until); at = at.Add(period) {
+			total, failed := p.rates(at)
+			p.total += total
+			p.failed += failed
+			failures, totals = append(failures, engine.Point{Time: at, Value: failed}), append(totals, engine.Point{Time: at, Value: total})
+			if p.total > 0 {
+				remaining = append(remaining, engine.Point{Time: at, Value: 1 - p.failed/p.total/p.budget})
+			}
+			if !at.After(h.start.Add(-3 * 24 * time.Hour)) {
+				continue
+			}
+			for t := at; t.Before(at.Add(period)); t = t.Add(time.Minute) {
+				total, failed := p.rates(t)
+				fastErrors, fastTotals = append(fastErrors, engine.Point{Time: t, Value: failed}), append(fastTotals, engine.Point{Time: t, Value: total})
+			}
+		}
+		out = append(out, engine.Series{Labels: p.periodErrors, Points: failures}, engine.Series{Labels: p.periodTotal, Points: totals},
+			engine.Series{Labels: p.remaining, Points: remaining}, engine.Series{Labels: p.fastErrors, Points: fastErrors}, engine.Series{Labels: p.fastTotal, Points: fastTotals})
+	}
+	h.at = until
+	return out
+}
+
+// WriteBlocks writes all but the last minutes into the folder of a store that is not open yet, a block for each day. A
+// folder that holds anything is left alone, and written is false.
+func (h *History) WriteBlocks(ctx context.Context, path string) (written bool, err error) {
+	if old, err := os.ReadDir(path); err == nil && len(old) > 0 {
+		return false, nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look into the store's folder: %w", err)
+	}
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		return false, fmt.Errorf("make the store's folder: %w", err)
+	}
+	end := h.start.Add(-recent).Truncate(period)
+	for h.at.Before(end) {
+		until := h.at.Add(24 * time.Hour)
+		if until.After(end) {
+			until = end
+		}
+		if err := engine.WriteBlock(ctx, path, h.next(until)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Append appends what is not written yet to an open store.
+func (h *History) Append(ctx context.Context, e *engine.Engine) error {
+	end := h.start.Add(-period)
+	for h.at.Before(end) {
+		until := h.at.Add(24 * time.Hour)
+		if until.After(end) {
+			until = end.Truncate(period).Add(period)
+		}
 		var samples []engine.Sample
-		for end := at.Add(6 * time.Hour); at.Before(end) && at.Before(start.Add(-period)); at = at.Add(period) {
-			for _, p := range past {
-				if p.rates == nil {
-					continue
-				}
-				total, failed := p.rates(at)
-				p.total += total
-				p.failed += failed
-				add := func(labels map[string]string, v float64) {
-					samples = append(samples, engine.Sample{Labels: labels, Value: v, Time: at})
-				}
-				add(p.periodErrors, failed)
-				add(p.periodTotal, total)
-				if p.total > 0 {
-					add(p.remaining, 1-p.failed/p.total/p.budget)
-				}
-				if at.After(start.Add(-3 * 24 * time.Hour)) {
-					for m := range 5 {
-						t := at.Add(time.Duration(m) * time.Minute)
-						total, failed := p.rates(t)
-						samples = append(samples, engine.Sample{Labels: p.fastErrors, Value: failed, Time: t}, engine.Sample{Labels: p.fastTotal, Value: total, Time: t})
-					}
-				}
+		for _, s := range h.next(until) {
+			for _, p := range s.Points {
+				samples = append(samples, engine.Sample{Labels: s.Labels, Value: p.Value, Time: p.Time})
 			}
 		}
 		if err := e.Append(ctx, samples); err != nil {
@@ -56,6 +115,27 @@ func WriteHistory(ctx context.Context, e *engine.Engine, g *catalog.Graph, objec
 		}
 	}
 	return nil
+}
+
+// Finish appends the last minutes to an open store whose rules are set, with the raw samples that short windows read,
+// and evaluates every rule once, so that all windows have a value before the server runs.
+func (h *History) Finish(ctx context.Context, e *engine.Engine, t *Traffic) error {
+	if err := h.Append(ctx, e); err != nil {
+		return err
+	}
+	defer t.Hold(time.Time{})
+	for at := h.start.Add(-recent + period); !at.After(h.start); at = at.Add(30 * time.Second) {
+		t.Hold(at)
+		if err := e.Collect(ctx, at); err != nil {
+			return err
+		}
+	}
+	return e.Evaluate(ctx, h.start)
+}
+
+// WriteHistory fills an open store with the whole past. It is for tests: WriteBlocks is several times faster.
+func WriteHistory(ctx context.Context, e *engine.Engine, g *catalog.Graph, objectives []slo.Objective, start time.Time) error {
+	return NewHistory(g, objectives, start).Append(ctx, e)
 }
 
 // A past is the history of one objective.

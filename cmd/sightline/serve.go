@@ -196,13 +196,24 @@ func newDemo(env environment) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(env.stderr, "sightline: making 30 days of simulated history ...")
+			traffic := simulate.NewTraffic(compiled.Graph, start, start.Add(-2*time.Hour), time.Now)
+			var history *simulate.History
+			fresh := false
 			o := server.Options{
 				Compile: compile, Listen: listen, Path: data, Simulated: true, Version: version,
 				Logger:  slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 				Sources: []server.Source{{Source: simulate.NewSource(start, 30*24*time.Hour, time.Now), Poll: 10 * time.Second}},
-				Collect: []prometheus.Collector{simulate.NewTraffic(compiled.Graph, start, start.Add(-2*time.Hour), time.Now)},
-				History: func(ctx context.Context, e *engine.Engine, objectives []slo.Objective) error {
-					return simulate.WriteHistory(ctx, e, compiled.Graph, objectives, start)
+				Collect: []prometheus.Collector{traffic},
+				History: func(ctx context.Context, path string, objectives []slo.Objective) (err error) {
+					history = simulate.NewHistory(compiled.Graph, objectives, start)
+					fresh, err = history.WriteBlocks(ctx, path)
+					return err
+				},
+				Warm: func(ctx context.Context, e *engine.Engine) error {
+					if !fresh { // a demo that goes on
+						return nil
+					}
+					return history.Finish(ctx, e, traffic)
 				},
 			}
 			return serve(ctx, env, o, func(url string) {
