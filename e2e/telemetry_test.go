@@ -1,0 +1,227 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// backstage answers as a Backstage with the recorded catalog does, and from a time on with one failed task.
+type backstage struct {
+	entities []byte
+	listed   atomic.Int32           // times that the tasks were asked for
+	since    atomic.Pointer[string] // JSON of the task; nil: there is none
+	events   atomic.Pointer[string]
+}
+
+const taskID = "0b7e3a52-5f3d-4a0e-9a43-0c1d5b6f7a81"
+
+func (b *backstage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	task := b.since.Load()
+	switch path := r.URL.Path; {
+	case path == "/api/catalog/entities/by-query":
+		fmt.Fprintf(w, `{"items":%s,"totalItems":45,"pageInfo":{}}`, b.entities)
+	case path == "/api/scaffolder/v2/tasks" && task == nil:
+		fmt.Fprint(w, `{"tasks":[]}`)
+		b.listed.Add(1)
+	case path == "/api/scaffolder/v2/tasks":
+		fmt.Fprintf(w, `{"tasks":[%s]}`, *task)
+	case path == "/api/scaffolder/v2/tasks/"+taskID && task != nil:
+		fmt.Fprint(w, *task)
+	case path == "/api/scaffolder/v2/tasks/"+taskID+"/events" && task != nil:
+		fmt.Fprint(w, *b.events.Load())
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// fail makes the task: one step succeeds, one fails, one never runs.
+func (b *backstage) fail(start time.Time) {
+	id := 0
+	event := func(kind, after, body string) string {
+		id++
+		d, _ := time.ParseDuration(after)
+		return fmt.Sprintf(`{"id":%d,"taskId":%q,"type":%q,"createdAt":%q,"body":%s}`, id, taskID, kind, start.Add(d).UTC().Format("2006-01-02T15:04:05.000Z"), body)
+	}
+	events := "[" + strings.Join([]string{
+		event("log", "100ms", `{"message":"Starting up task with 3 steps"}`),
+		event("log", "200ms", `{"message":"Beginning step Say hello","stepId":"hello","status":"processing"}`),
+		event("log", "300ms", `{"message":"Finished step Say hello","stepId":"hello","status":"completed"}`),
+		event("log", "400ms", `{"message":"Beginning step Rename","stepId":"rename","status":"processing"}`),
+		event("log", "700ms", `{"message":"Error: no such file","stepId":"rename","status":"failed"}`),
+		event("log", "800ms", `{"message":"Skipping step never because a previous step failed","stepId":"never","status":"skipped"}`),
+		event("completion", "900ms", `{"message":"Run completed with status: failed","error":{"name":"Error","message":"no such file"}}`),
+	}, ",") + "]"
+	b.events.Store(&events)
+	task := fmt.Sprintf(`{"id":%q,"status":"failed","createdAt":%q,"lastHeartbeatAt":%q,"spec":{"templateInfo":{"entityRef":"template:default/broken-template"}}}`,
+		taskID, start.UTC().Format("2006-01-02T15:04:05.000Z"), start.UTC().Format("2006-01-02T15:04:05.000Z"))
+	b.since.Store(&task)
+}
+
+// serving starts `sightline serve` and gives its base URL.
+func serving(t *testing.T, conf string) (*process, string) {
+	t.Helper()
+	p := start(t, os.Getenv("SIGHTLINE_BIN"), "serve", "--config", conf)
+	listening := regexp.MustCompile(`msg=listening url=(\S+)`)
+	var base string
+	eventually(t, time.Minute, func() error {
+		b, err := os.ReadFile(p.log)
+		if err != nil {
+			return err
+		}
+		m := listening.FindSubmatch(b)
+		if m == nil {
+			return fmt.Errorf("sightline does not listen yet")
+		}
+		base = string(m[1])
+		return nil
+	})
+	return p, base
+}
+
+// metric gives the value of the one series that begins like this, "" when there is none.
+func metric(base, series string) (string, error) {
+	body, err := get(base + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(body)) {
+		if v, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(v), nil
+		}
+	}
+	return "", nil
+}
+
+// waited runs a task while the store is away, kills sightline, has the store started at addr, and starts sightline again.
+// It returns the id of the task's trace when nothing waits any more.
+func waited(t *testing.T, sink, config, addr string, startStore func()) (trace string) {
+	entities, err := os.ReadFile("../catalog/backstage/testdata/entities.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	portal := &backstage{entities: entities}
+	srv := httptest.NewServer(portal)
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	conf := write(t, filepath.Join(dir, "sightline.yaml"), fmt.Sprintf(`catalog: {backstage: {url: %q}, platform_owner: "group:default/team-platform"}
+sources: {scaffolder: {poll: 1s}}
+store: {path: %q}
+server: {listen: "127.0.0.1:0"}
+%s
+`, srv.URL, filepath.Join(dir, "data"), fmt.Sprintf(config, addr)))
+	p, base := serving(t, conf)
+	eventually(t, time.Minute, func() error {
+		if portal.listed.Load() == 0 {
+			return fmt.Errorf("the tasks were not asked for")
+		}
+		return nil
+	})
+	portal.fail(time.Now())
+	wait := func(want string) {
+		t.Helper()
+		eventually(t, 2*time.Minute, func() error {
+			if n, err := metric(base, fmt.Sprintf("sightline_outbox_runs{sink=%q}", sink)); err != nil || n != want {
+				return fmt.Errorf("%q runs wait, want %s (%v)", n, want, err)
+			}
+			return nil
+		})
+	}
+	wait("4")
+	p.cmd.Process.Kill()
+	<-p.done
+	startStore()
+	_, base = serving(t, conf)
+	wait("0")
+	digest := sha256.Sum256([]byte("scaffolder\x00127.0.0.1\x00" + taskID))
+	return fmt.Sprintf("%x", digest[:16])
+}
+
+func TestATraceReachesJaegerThroughDowntimeAndAKill(t *testing.T) {
+	demand(t, "all-in-one")
+	otlp, query, admin := freeAddr(t), freeAddr(t), freeAddr(t)
+	trace := waited(t, "otlp", `traces: {otlp: "http://%s"}`, otlp, func() {
+		start(t, "all-in-one", "--collector.otlp.http.host-port", otlp, "--collector.otlp.grpc.host-port", freeAddr(t), "--collector.http-server.host-port", freeAddr(t),
+			"--collector.grpc-server.host-port", freeAddr(t), "--query.http-server.host-port", query, "--query.grpc-server.host-port", freeAddr(t), "--admin.http.host-port", admin)
+		ready(t, "http://"+admin)
+	})
+	var got []string
+	eventually(t, time.Minute, func() error {
+		var err error
+		got, err = jaegerTrace("http://"+query, trace)
+		return err
+	})
+	want := []string{
+		"RUN broken-template < , group:default/team-runtime broken-template error=true 800ms",
+		"hello < RUN broken-template, group:default/team-runtime broken-template error= 100ms",
+		"rename < RUN broken-template, group:default/team-runtime broken-template error=true 300ms",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// jaegerTrace gives a line for each span of a trace: its name, its parent's, owner, service, and length; sorted.
+func jaegerTrace(base, id string) ([]string, error) {
+	type tag struct {
+		Key   string
+		Value any
+	}
+	var answer struct {
+		Data []struct {
+			Spans []struct {
+				SpanID, OperationName, ProcessID string
+				Duration                         int // microseconds
+				References                       []struct{ RefType, SpanID string }
+				Tags                             []tag
+			}
+			Processes map[string]struct {
+				ServiceName string
+				Tags        []tag
+			}
+		}
+	}
+	if err := getJSON(base+"/api/traces/"+id, &answer); err != nil {
+		return nil, err
+	}
+	if len(answer.Data) != 1 || len(answer.Data[0].Spans) < 3 {
+		return nil, fmt.Errorf("%d traces", len(answer.Data))
+	}
+	value := func(tags []tag, key string) string {
+		for _, t := range tags {
+			if t.Key == key {
+				return fmt.Sprint(t.Value)
+			}
+		}
+		return ""
+	}
+	names := map[string]string{}
+	for _, s := range answer.Data[0].Spans {
+		names[s.SpanID] = s.OperationName
+	}
+	var out []string
+	for _, s := range answer.Data[0].Spans {
+		parent := ""
+		for _, r := range s.References {
+			if r.RefType == "CHILD_OF" {
+				parent = names[r.SpanID]
+			}
+		}
+		p := answer.Data[0].Processes[s.ProcessID]
+		out = append(out, fmt.Sprintf("%s < %s, %s %s error=%s %s", s.OperationName, parent, value(p.Tags, "owner"), p.ServiceName, value(s.Tags, "error"), time.Duration(s.Duration)*time.Microsecond))
+	}
+	slices.Sort(out)
+	return out, nil
+}
