@@ -105,10 +105,41 @@ func Follow(ctx context.Context, s Source, o FollowOptions) error {
 				o.Synced(err)
 			}
 		}
+		if err := pause(ctx, s, o, wait, log); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, and lets a source that is nudged meanwhile read what has changed.
+func pause(ctx context.Context, s Source, o FollowOptions, wait time.Duration, log *slog.Logger) error {
+	var nudge <-chan struct{}
+	nudged, ok := s.(Nudged)
+	if ok {
+		nudge = nudged.Nudge()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(wait):
+		case <-timer.C:
+			return nil
+		case <-nudge:
+			g := o.Graph()
+			if g == nil {
+				continue
+			}
+			sink := &countingSink{Sink: o.Sink}
+			err := guarded(s, func() error { return nudged.SyncNudged(ctx, g, sink) })
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				log.Warn("what webhooks told of was not read completely; it is read with the next synchronisation", "error", err)
+			}
+			o.Metrics.recordNudge(s, err, sink.runs.Load())
 		}
 	}
 }
@@ -123,13 +154,27 @@ func backoff(poll, limit time.Duration, failures int) time.Duration {
 	return max(poll, d-time.Duration(rand.Int64N(int64(d)/5+1)))
 }
 
-func syncOnce(ctx context.Context, s Source, g *catalog.Graph, to Sink) (err error) {
+func syncOnce(ctx context.Context, s Source, g *catalog.Graph, to Sink) error {
+	return guarded(s, func() error { return s.Sync(ctx, g, to) })
+}
+
+func guarded(s Source, do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("source %s panicked: %v\n%s", s.Name(), p, debug.Stack())
 		}
 	}()
-	return s.Sync(ctx, g, to)
+	return do()
+}
+
+func (m *SourceMetrics) recordNudge(s Source, err error, runs uint64) {
+	if m == nil {
+		return
+	}
+	if err != nil {
+		m.errors.WithLabelValues(s.Name(), s.Host()).Inc()
+	}
+	m.runs.WithLabelValues(s.Name(), s.Host()).Add(float64(runs))
 }
 
 func (m *SourceMetrics) record(s Source, err error, took, wait time.Duration, runs uint64) {

@@ -101,7 +101,7 @@ type Batch struct {
 	Runs     []Run   // in any order; a run seen before in the same state counts once
 	Gone     []RunID // unfinished runs that were deleted upstream: no longer shown as active, and never counted
 	Cursor   string  // name of the cursor, e.g. "gitlab/gitlab.example.com/42"
-	Position string  // opaque to everybody but the source
+	Position string  // opaque to everybody but the source; "" forgets the cursor
 	History  bool    // what a first start backfills: starting values, never increments
 }
 
@@ -118,4 +118,12 @@ type Source interface {
 	Name() string // "gitlab", "scaffolder", "backstage"
 	Host() string
 	Sync(ctx context.Context, g *catalog.Graph, to Sink) error
+}
+
+// Nudged is a Source that learns of changes in between, as by webhooks. After each value of Nudge, SyncNudged reads what is
+// known to have changed, and nothing else. It is never called while Sync runs, nor concurrently with itself.
+type Nudged interface {
+	Source
+	Nudge() <-chan struct{}
+	SyncNudged(ctx context.Context, g *catalog.Graph, to Sink) error
 }

@@ -52,6 +52,8 @@ type Source struct {
 	followed map[int64]*follower // by project id
 	problems []catalog.Problem
 	turn     int
+
+	hooks hooks
 }
 
 // known is what is remembered of the project behind a claim.
@@ -85,7 +87,7 @@ func New(api API, o Options) (*Source, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}}, nil
+	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}, hooks: hooks{nudge: make(chan struct{}, 1)}}, nil
 }
 
 // Name is "gitlab".
@@ -142,10 +144,15 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	s.mu.Lock()
 	for id := range s.followed {
 		if _, ok := byProject[id]; !ok {
 			delete(s.followed, id)
 		}
+	}
+	s.mu.Unlock()
+	if s.hooks.waiting() {
+		s.hooks.wake()
 	}
 	if len(partial.Errs) > 0 {
 		slices.SortFunc(partial.Errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -178,12 +185,20 @@ const (
 func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[string][]claim, to exporter.Sink) (map[int64]*claimed, error) {
 	cursor := "gitlab/" + s.host + "/projects"
 	if s.known == nil {
-		s.known = map[string]known{}
+		before := map[string]known{}
+		if stored, ok := to.(interface {
+			Positions(prefix string) map[string]string
+		}); ok {
+			s.hooks.load(stored.Positions(s.markPrefix()))
+		}
 		if text, ok := to.Position(cursor); ok {
-			if err := json.Unmarshal([]byte(text), &s.known); err != nil {
+			if err := json.Unmarshal([]byte(text), &before); err != nil {
 				return nil, fmt.Errorf("stored position of %s: %w", cursor, err)
 			}
 		}
+		s.mu.Lock()
+		s.known = before
+		s.mu.Unlock()
 	}
 	var ask []string
 	for key := range claims {
@@ -194,12 +209,14 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 	}
 	slices.Sort(ask)
 	changed := len(ask) > 0
+	s.mu.Lock()
 	for key := range s.known {
 		if _, ok := claims[key]; !ok {
 			delete(s.known, key)
 			changed = true
 		}
 	}
+	s.mu.Unlock()
 	failed := s.ask(ctx, ask)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -39,17 +39,17 @@ type follower struct {
 
 // position is what is stored of a project. Times are GitLab's.
 type position struct {
-	Start  time.Time           `json:"start"`           // of the first reading; what it finds ended is history
-	Since  time.Time           `json:"since"`           // newest change that was read
-	Floor  time.Time           `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
-	Until  time.Time           `json:"until,omitzero"`  // the first reading is done down to here
-	Seen   map[int64]time.Time `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
-	Open   map[int64]*open     `json:"open,omitempty"`  // pipelines to be looked at again
-	Bridge bool                `json:"bridge,omitzero"` // the project has jobs that start other pipelines
+	Start  time.Time               `json:"start"`           // of the first reading; what it finds ended is history
+	Since  time.Time               `json:"since"`           // newest change that was read
+	Floor  time.Time               `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
+	Until  time.Time               `json:"until,omitzero"`  // the first reading is done down to here
+	Seen   map[int64]time.Time     `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
+	Open   map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
+	Bridge bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
 }
 
-// open is a pipeline that may finish, or finish again, without a change of its row.
-type open struct {
+// openPipeline is a pipeline that may finish, or finish again, without a change of its row.
+type openPipeline struct {
 	Pipeline pipeline  `json:"p"`
 	Look     time.Time `json:"look"`
 	Changed  time.Time `json:"changed"`
@@ -70,11 +70,20 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink)
 }
 
 func (f *follower) read(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+	r, err := f.begin(g, to)
+	if err != nil {
+		return err
+	}
+	return r.run(ctx)
+}
+
+// begin makes a reading that goes on from the stored position.
+func (f *follower) begin(g *catalog.Graph, to exporter.Sink) (*reading, error) {
 	var p position
 	text, ok := to.Position(f.cursor)
 	if ok {
 		if err := json.Unmarshal([]byte(text), &p); err != nil {
-			return fmt.Errorf("stored position of %s: %w", f.cursor, err)
+			return nil, fmt.Errorf("stored position of %s: %w", f.cursor, err)
 		}
 	} else {
 		p.Start = f.clock.now()
@@ -85,10 +94,9 @@ func (f *follower) read(ctx context.Context, g *catalog.Graph, to exporter.Sink)
 		p.Seen = map[int64]time.Time{}
 	}
 	if p.Open == nil {
-		p.Open = map[int64]*open{}
+		p.Open = map[int64]*openPipeline{}
 	}
-	r := &reading{follower: f, position: p, stored: text, graph: g, to: to}
-	return r.run(ctx)
+	return &reading{follower: f, position: p, stored: text, graph: g, to: to}, nil
 }
 
 // A reading is one Sync of one project.
@@ -120,9 +128,14 @@ func (r *reading) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.look(ctx); err != nil {
+	if err := r.look(ctx, func(int64) bool { return true }); err != nil {
 		return err
 	}
+	return r.finish(ctx)
+}
+
+// finish commits what was found, and the position.
+func (r *reading) finish(ctx context.Context) error {
 	for id, at := range r.Seen {
 		if at.Before(r.Since.Add(-overlap)) {
 			delete(r.Seen, id)
@@ -256,11 +269,11 @@ func (r *reading) found(runs ...exporter.Run) {
 }
 
 // look reads the jobs of pipelines that may have gone on without a change of their row.
-func (r *reading) look(ctx context.Context) error {
+func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 	now := r.clock.now()
 	ids := make([]int64, 0, len(r.Open))
 	for id, o := range r.Open {
-		if !o.Look.After(now) {
+		if !o.Look.After(now) && which(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -361,7 +374,7 @@ func (r *reading) keep(row pipeline, jobs []job, settled bool, changed time.Time
 		wait = 0 // all that is missing is time; a change would show in the feed
 		r.cached[row.ID] = jobs
 	}
-	r.Open[row.ID] = &open{row, now.Add(min(wait, 10*time.Minute)), changed}
+	r.Open[row.ID] = &openPipeline{row, now.Add(min(wait, 10*time.Minute)), changed}
 }
 
 // A jobFeed reads a project's list of all jobs, the latest first. What was read and not asked for yet is kept.

@@ -325,6 +325,19 @@ func (j *Journal) Position(cursor string) (string, bool) {
 	return p, ok
 }
 
+// Positions gives the stored positions of all cursors whose name begins with a prefix.
+func (j *Journal) Positions(prefix string) map[string]string {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	out := map[string]string{}
+	for cursor, p := range j.cursors {
+		if strings.HasPrefix(cursor, prefix) {
+			out[cursor] = p
+		}
+	}
+	return out
+}
+
 // Commit counts the runs of a batch that have not been counted, and stores its cursor, both durably or neither. When
 // ctx ends first, the batch may or may not have been stored; committing it again is harmless.
 func (j *Journal) Commit(ctx context.Context, b exporter.Batch) error {
@@ -792,6 +805,12 @@ func (c *change) store() error {
 		}
 	}
 	for cursor, position := range c.cursors {
+		if position == "" {
+			if err := c.tx.Bucket(bucketCursors).Delete([]byte(cursor)); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := c.tx.Bucket(bucketCursors).Put([]byte(cursor), []byte(position)); err != nil {
 			return err
 		}
@@ -824,6 +843,7 @@ func (c *change) publish() {
 	}
 	maps.Copy(s.recent, c.recent)
 	maps.Copy(c.j.cursors, c.cursors)
+	maps.DeleteFunc(c.j.cursors, func(_, position string) bool { return position == "" })
 	c.publishOutbox()
 }
 

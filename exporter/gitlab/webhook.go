@@ -1,0 +1,457 @@
+package gitlab
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/exporter"
+)
+
+// maxHook is the size of the largest body that GitLab sends.
+const maxHook = 25 << 20
+
+// A mark is what a webhook leaves in the journal: this pipeline has changed. What it holds of the payload is shown while the
+// pipeline runs; what counts is read from the API, so that webhooks and polling give the same.
+type mark struct {
+	Project  int64    `json:"project"`
+	Pipeline pipeline `json:"pipeline"`
+}
+
+// A Receiver takes the webhooks of one or more GitLab hosts. It implements http.Handler.
+//
+// It answers as soon as the journal has the change, and before anything is asked of GitLab. Webhooks may come twice, late,
+// in any order, or not at all.
+type Receiver struct {
+	hosts []Hooked
+}
+
+// Hooked is one host whose webhooks are taken.
+type Hooked struct {
+	Source      *Source
+	SecretFiles []string // one secret each; read at each call, so that a new one is taken over
+	To          exporter.Sink
+}
+
+// NewReceiver makes a Receiver.
+func NewReceiver(hosts ...Hooked) *Receiver { return &Receiver{hosts} }
+
+// ServeHTTP answers 200 to what is stored, and to what is known and not of interest: GitLab switches a hook off that is
+// refused again and again. 401 is for a wrong secret, 400 for what is no webhook, 413 for what is too large, and 503 when
+// the journal did not take it.
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "webhooks are POSTed", http.StatusMethodNotAllowed)
+		return
+	}
+	signed := req.Header.Get(standardwebhooks.HeaderWebhookSignature) != ""
+	if !signed && req.Header.Get("X-Gitlab-Token") == "" {
+		http.Error(w, "the webhook has no secret token and no signature", http.StatusUnauthorized)
+		return
+	}
+	host, err := r.byToken(req.Header)
+	if err != nil {
+		http.Error(w, "the secrets cannot be read", http.StatusServiceUnavailable)
+		return
+	}
+	if host == nil && !signed {
+		http.Error(w, "the secret token is wrong", http.StatusUnauthorized)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxHook))
+	if err != nil {
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, "the body cannot be read", status)
+		return
+	}
+	if host == nil {
+		if host, err = r.bySignature(body, req.Header); err != nil {
+			http.Error(w, "the secrets cannot be read", http.StatusServiceUnavailable)
+			return
+		}
+		if host == nil {
+			http.Error(w, "the signature is wrong, or too old", http.StatusUnauthorized)
+			return
+		}
+	}
+	id := req.Header.Get("Idempotency-Key")
+	if id == "" {
+		id = req.Header.Get(standardwebhooks.HeaderWebhookID)
+	}
+	switch err := host.Source.hook(req.Context(), host.To, id, body); {
+	case errors.Is(err, errNoHook):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	case err != nil:
+		host.Source.opts.Logger.Error("a webhook was not stored; GitLab sends it again", "source", "gitlab", "host", host.Source.host, "error", err)
+		http.Error(w, "the journal did not take it", http.StatusServiceUnavailable)
+	default:
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// byToken finds the host whose secret the request carries in plain, in constant time.
+func (r *Receiver) byToken(h http.Header) (*Hooked, error) {
+	got := sha256.Sum256([]byte(h.Get("X-Gitlab-Token")))
+	var found *Hooked
+	err := r.secrets(func(host *Hooked, secret string) {
+		if want := sha256.Sum256([]byte(secret)); subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+			found = host
+		}
+	})
+	return found, err
+}
+
+// bySignature finds the host whose secret has signed the body.
+func (r *Receiver) bySignature(body []byte, h http.Header) (*Hooked, error) {
+	var found *Hooked
+	err := r.secrets(func(host *Hooked, secret string) {
+		wh, err := standardwebhooks.NewWebhook(secret)
+		if err != nil {
+			wh, err = standardwebhooks.NewWebhookRaw([]byte(secret))
+		}
+		if err == nil && wh.Verify(body, h) == nil {
+			found = host
+		}
+	})
+	return found, err
+}
+
+func (r *Receiver) secrets(each func(*Hooked, string)) error {
+	var errs []error
+	n := 0
+	for i := range r.hosts {
+		for _, file := range r.hosts[i].SecretFiles {
+			b, err := os.ReadFile(file)
+			secret := strings.TrimSpace(string(b))
+			if err != nil || secret == "" {
+				errs = append(errs, fmt.Errorf("webhook secret file %s: %w", file, err))
+				continue
+			}
+			n++
+			each(&r.hosts[i], secret)
+		}
+	}
+	if n == 0 {
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+var errNoHook = errors.New("the body is no webhook of GitLab")
+
+// hooks are the changes that webhooks told of and that have not been read. Safe for concurrent use.
+type hooks struct {
+	mu      sync.Mutex
+	pending map[string]mark // by cursor
+	seen    map[string]bool // idempotency keys
+	order   []string
+	nudge   chan struct{}
+}
+
+const rememberedKeys = 10_000
+
+// hook stores what a webhook tells of.
+func (s *Source) hook(ctx context.Context, to exporter.Sink, key string, body []byte) error {
+	if s.hooks.known(key) {
+		return nil
+	}
+	m, ok, err := readHook(body)
+	if err != nil {
+		return err
+	}
+	if !ok || !s.follows(m.Project) {
+		return nil
+	}
+	cursor := s.markPrefix() + strconv.FormatInt(m.Project, 10) + "/" + strconv.FormatInt(m.Pipeline.ID, 10)
+	if s.hooks.newer(cursor, m) {
+		text, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor, Position: string(text)}); err != nil {
+			return err
+		}
+		s.hooks.put(cursor, m)
+	}
+	s.hooks.remember(key)
+	return nil
+}
+
+func (s *Source) markPrefix() string { return "gitlab/" + s.host + "/hooks/" }
+
+// follows tells whether an entity names the project.
+func (s *Source) follows(project int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.known {
+		if k.ID == project && !k.Missing {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *hooks) known(key string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return key != "" && h.seen[key]
+}
+
+func (h *hooks) remember(key string) {
+	if key == "" {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.seen == nil {
+		h.seen = map[string]bool{}
+	}
+	if !h.seen[key] {
+		h.seen[key] = true
+		h.order = append(h.order, key)
+	}
+	if len(h.order) > rememberedKeys {
+		delete(h.seen, h.order[0])
+		h.order = h.order[1:]
+	}
+}
+
+// newer tells whether a mark says more than the one that is waiting: an end is not undone by a webhook that came late.
+func (h *hooks) newer(cursor string, m mark) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	have, ok := h.pending[cursor]
+	return !ok || have.Pipeline.Status != m.Pipeline.Status && !terminal(have.Pipeline.Status) && m.Pipeline.Status != ""
+}
+
+func (h *hooks) put(cursor string, m mark) {
+	h.mu.Lock()
+	if h.pending == nil {
+		h.pending = map[string]mark{}
+	}
+	h.pending[cursor] = m
+	h.mu.Unlock()
+	h.wake()
+}
+
+// readHook takes out of a payload which pipeline changed. ok is false for what is of no interest. Variables are never
+// read.
+func readHook(body []byte) (m mark, ok bool, err error) {
+	var p struct {
+		Kind    string `json:"object_kind"`
+		Project struct {
+			ID     int64  `json:"id"`
+			WebURL string `json:"web_url"`
+		} `json:"project"`
+		Attributes struct {
+			ID      int64  `json:"id"`
+			Ref     string `json:"ref"`
+			Name    string `json:"name"`
+			Status  string `json:"status"`
+			Source  string `json:"source"`
+			Created stamp  `json:"created_at"`
+			URL     string `json:"url"`
+		} `json:"object_attributes"`
+		ProjectID   int64  `json:"project_id"`
+		PipelineID  int64  `json:"pipeline_id"`
+		BuildStatus string `json:"build_status"`
+		Ref         string `json:"ref"`
+	}
+	var kind struct {
+		Kind string `json:"object_kind"`
+	}
+	if json.Unmarshal(body, &kind) != nil || kind.Kind == "" {
+		return m, false, errNoHook
+	}
+	switch kind.Kind {
+	case "pipeline":
+		if err := json.Unmarshal(body, &p); err != nil {
+			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
+		}
+		a := p.Attributes
+		if a.Source == "parent_pipeline" {
+			return m, false, nil
+		}
+		m = mark{p.Project.ID, pipeline{ID: a.ID, Status: a.Status, Source: a.Source, Ref: a.Ref, Name: a.Name, Created: a.Created, WebURL: a.URL}}
+	case "build":
+		if err := json.Unmarshal(body, &p); err != nil {
+			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
+		}
+		if !terminal(p.BuildStatus) || p.BuildStatus == "skipped" {
+			return m, false, nil // the pipeline's own webhook, or the end of the job, tells as much
+		}
+		m = mark{p.ProjectID, pipeline{ID: p.PipelineID, Ref: p.Ref}}
+	default:
+		return m, false, nil
+	}
+	return m, m.Project > 0 && m.Pipeline.ID > 0, nil
+}
+
+// Nudge yields a value when webhooks told of a change. It implements exporter.Nudged.
+func (s *Source) Nudge() <-chan struct{} { return s.hooks.nudge }
+
+// SyncNudged reads what webhooks told of, and nothing else. It implements exporter.Nudged. What fails is kept, and read
+// the next time.
+func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+	s.hooks.mu.Lock()
+	byProject := map[int64]map[string]mark{}
+	for cursor, m := range s.hooks.pending {
+		if byProject[m.Project] == nil {
+			byProject[m.Project] = map[string]mark{}
+		}
+		byProject[m.Project][cursor] = m
+	}
+	s.hooks.mu.Unlock()
+	s.mu.Lock()
+	followed := maps.Clone(s.followed)
+	s.mu.Unlock()
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(followed)) {
+		f, marks := followed[id], byProject[id]
+		if len(marks) == 0 && len(f.cached) == 0 {
+			continue
+		}
+		if err := f.nudged(ctx, g, to, marks); err != nil {
+			errs = append(errs, fmt.Errorf("project %s: %w", f.project.Path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// nudged reads the marked pipelines of one project, and those that wait for nothing but time.
+func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sink, marks map[string]mark) error {
+	r, err := f.begin(g, to)
+	if err != nil {
+		return err
+	}
+	if r.stored == "" || !r.Floor.IsZero() {
+		return nil // the first reading finds them
+	}
+	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+		if err := r.marked(ctx, marks[cursor].Pipeline); err != nil {
+			return err
+		}
+	}
+	if err := r.look(ctx, func(id int64) bool { _, ok := r.cached[id]; return ok }); err != nil {
+		return err
+	}
+	if err := r.finish(ctx); err != nil {
+		return err
+	}
+	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+		if !f.hooks.done(cursor, marks[cursor]) {
+			continue // another webhook has come meanwhile
+		}
+		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor}); err != nil {
+			return err
+		}
+	}
+	if len(f.cached) > 0 {
+		f.hooks.later(settleDelay)
+	}
+	return nil
+}
+
+// marked reads one pipeline. One that is under way costs no call.
+func (r *reading) marked(ctx context.Context, row pipeline) error {
+	known, open := r.Open[row.ID]
+	now := r.clock.now()
+	switch {
+	case row.Status == "" && open:
+		return nil // its own webhooks tell of it
+	case row.Status != "" && !terminal(row.Status):
+		if !open {
+			known = &openPipeline{Pipeline: row, Changed: now}
+			r.Open[row.ID] = known
+			r.found(r.active(row, nil, 0))
+		}
+		known.Pipeline.Status = row.Status
+		known.Look = now.Add(time.Minute)
+		return nil
+	}
+	header, err := r.api.GetJSON(ctx, fmt.Sprintf("%s/pipelines/%d", projectPath(r.project.ID), row.ID), &row)
+	if isStatus(err, http.StatusNotFound) {
+		delete(r.Open, row.ID)
+		r.gone = append(r.gone, r.runID("pipeline", row.ID))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pipeline %d: %w", row.ID, err)
+	}
+	r.clock.set(header)
+	if at, ok := r.Seen[row.ID]; ok && at.Equal(row.Updated.Time) && !open || row.Source == "parent_pipeline" {
+		return nil // a reading of the project came first
+	}
+	jobs, err := r.jobsOf(ctx, row.ID)
+	if err != nil {
+		return err
+	}
+	r.Seen[row.ID] = row.Updated.Time
+	return r.judge(ctx, row, jobs, row.Updated.Time)
+}
+
+// done forgets a mark; false when another one has taken its place.
+func (h *hooks) done(cursor string, m mark) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pending[cursor] != m {
+		return false
+	}
+	delete(h.pending, cursor)
+	return true
+}
+
+// later nudges after a while.
+func (h *hooks) later(d time.Duration) {
+	time.AfterFunc(d, h.wake)
+}
+
+func (h *hooks) wake() {
+	select {
+	case h.nudge <- struct{}{}:
+	default: // told already
+	}
+}
+
+// load takes over what was stored and not read before a restart.
+func (h *hooks) load(stored map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for cursor, text := range stored {
+		var m mark
+		if json.Unmarshal([]byte(text), &m) == nil && m.Project > 0 {
+			if h.pending == nil {
+				h.pending = map[string]mark{}
+			}
+			h.pending[cursor] = m
+		}
+	}
+}
+
+func (h *hooks) waiting() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.pending) > 0
+}
+
+// settleDelay is how long after a reading a pipeline that has just ended is judged: a retry may follow within ten seconds.
+const settleDelay = quiet + time.Second

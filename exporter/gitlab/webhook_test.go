@@ -1,0 +1,314 @@
+package gitlab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/gitlab/fakegitlab"
+)
+
+const secret = "hook-secret"
+
+// send delivers a webhook and gives the status of the answer.
+func (w *world) send(h fakegitlab.Hook) int {
+	w.t.Helper()
+	return w.post(h.Body, http.Header{"X-Gitlab-Token": {secret}, "X-Gitlab-Event": {h.Event}, "Idempotency-Key": {h.Key}})
+}
+
+func (w *world) post(body []byte, header http.Header) int {
+	w.t.Helper()
+	r := NewReceiver(Hooked{w.source, []string{tokenFile(w.t, "another"), tokenFile(w.t, secret)}, w.journal})
+	req := httptest.NewRequestWithContext(w.t.Context(), http.MethodPost, "/webhooks/gitlab", bytes.NewReader(body))
+	req.Header = header
+	rec := httptest.NewRecorder()
+	r.ServeHTTP(rec, req)
+	return rec.Code
+}
+
+// nudge reads what webhooks told of, as Follow does.
+func (w *world) nudge() error {
+	select {
+	case <-w.source.Nudge():
+		return w.source.SyncNudged(w.t.Context(), w.graph, w.journal)
+	default:
+		return nil
+	}
+}
+
+// later lets the pipelines settle that were read a moment ago.
+func (w *world) later() {
+	w.t.Helper()
+	w.pass(settleDelay)
+	if err := w.source.SyncNudged(w.t.Context(), w.graph, w.journal); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestWebhooksAloneCountAPipelineWithTwoCalls(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	p := w.add("success")
+	for range 9 {
+		w.attempt(p, fmt.Sprint("job-", len(p.Jobs)), w.now, "success")
+	}
+	w.pass(2 * time.Minute)
+	hooks := w.fake.Hooks(w.project, from.Add(-time.Second), w.now)
+	if len(hooks) < 33 {
+		t.Fatalf("%d webhooks", len(hooks))
+	}
+	w.api.calls = 0
+	end := w.now
+	for _, h := range hooks {
+		w.now = h.At
+		if code := w.send(h); code != http.StatusOK {
+			t.Fatalf("%s answered %d", h.Event, code)
+		}
+		if err := w.nudge(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.now = end
+	w.later()
+	if w.api.calls > 2 {
+		t.Errorf("%d webhooks cost %d calls, want at most 2", len(hooks), w.api.calls)
+	}
+	if p, j := w.total(); p != 1 || j != 10 {
+		t.Errorf("counted %d pipelines and %d jobs, want 1 and 10", p, j)
+	}
+	for _, h := range hooks { // all of them again
+		w.send(h)
+	}
+	if err := w.nudge(); err != nil || w.api.calls > 2 {
+		t.Errorf("repeated webhooks cost calls: %d, %v", w.api.calls, err)
+	}
+}
+
+func TestAWebhookThatWasStoredSurvivesAKill(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("failed")
+	w.pass(5 * time.Minute)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.open() // nothing was read
+	w.fake.Break = func(r *http.Request, rw http.ResponseWriter) bool {
+		if strings.HasSuffix(r.URL.Path, "/pipelines") { // the feed does not tell
+			_, _ = rw.Write([]byte("[]"))
+			return true
+		}
+		return false
+	}
+	w.sync()
+	if err := w.nudge(); err != nil {
+		t.Fatal(err)
+	}
+	w.later()
+	w.want(map[string]uint64{"job build failure": 1, "first failure": 1})
+	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); len(left) != 0 {
+		t.Errorf("the journal still holds %v", left)
+	}
+}
+
+func TestVariablesAreNeverStored(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("failed")
+	w.pass(30 * time.Second)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	if len(w.journal.Positions("gitlab/gitlab.example.com/hooks/")) == 0 {
+		t.Fatal("nothing was stored")
+	}
+	if err := w.nudge(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(b, []byte("hunter2")) || bytes.Contains(b, []byte("DEPLOY_PASSWORD")) {
+		t.Error("the journal holds a variable of the pipeline")
+	}
+}
+
+func TestWebhooksAreRefused(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	good := w.fake.Hooks(w.project, w.now, w.now)
+	_ = good
+	hook := []byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":7,"status":"running"}}`)
+	sign := func(key string, at time.Time) http.Header {
+		wh, err := standardwebhooks.NewWebhookRaw([]byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := wh.Sign("msg_1", at, hook)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.Header{"Webhook-Id": {"msg_1"}, "Webhook-Timestamp": {fmt.Sprint(at.Unix())}, "Webhook-Signature": {s}}
+	}
+	token := http.Header{"X-Gitlab-Token": {secret}}
+	for _, c := range []struct {
+		name   string
+		body   []byte
+		header http.Header
+		want   int
+	}{
+		{"the second of the active secrets", hook, token, 200},
+		{"the first of them", hook, http.Header{"X-Gitlab-Token": {"another"}}, 200},
+		{"signed", hook, sign(secret, time.Now()), 200},
+		{"another kind", []byte(`{"object_kind":"note"}`), token, 200},
+		{"a project that nobody names", []byte(`{"object_kind":"pipeline","project":{"id":43},"object_attributes":{"id":7,"status":"running"}}`), token, 200},
+		{"no secret", hook, http.Header{}, 401},
+		{"a wrong secret", hook, http.Header{"X-Gitlab-Token": {"hook-secreT"}}, 401},
+		{"signed with another key", hook, sign("other", time.Now()), 401},
+		{"signed an hour ago", hook, sign(secret, time.Now().Add(-time.Hour)), 401},
+		{"not JSON", []byte("hello"), token, 400},
+		{"an array", []byte("[]"), token, 400},
+		{"ids that are words", []byte(`{"object_kind":"pipeline","project":{"id":"x"}}`), token, 400},
+		{"too large", bytes.Repeat([]byte(" "), maxHook+1), token, 413},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := w.post(c.body, c.header); got != c.want {
+				t.Errorf("answered %d, want %d", got, c.want)
+			}
+		})
+	}
+	r := NewReceiver(Hooked{w.source, []string{filepath.Join(t.TempDir(), "missing")}, w.journal})
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(hook))
+	req.Header = token
+	if r.ServeHTTP(rec, req); rec.Code != 503 {
+		t.Errorf("without a readable secret it answered %d, want 503", rec.Code)
+	}
+	w.journal.Close()
+	if got := w.post([]byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":8,"status":"running"}}`), token); got != 503 {
+		t.Errorf("with a journal that takes nothing it answered %d, want 503", got)
+	}
+}
+
+func TestRecordedWebhooksAreRead(t *testing.T) {
+	for name, want := range map[string]string{
+		"client-go/testdata/webhooks/pipeline.json": "1 31 success", "client-go/testdata/webhooks/job.json": "31537070 743121198 ", "client-go/testdata/webhooks/deployment.json": "",
+		"client-go/testdata/webhooks/merge_request.json": "", "client-go/testdata/webhooks/push.json": "", "gitlab4j/pipeline-event.json": "1 31 success", "gitlab4j/job-event.json": "",
+		"otel/gitlabreceiver/pipeline/with_null_timestamps_job.json": "?", "otel/gitlabreceiver/pipeline/valid_with_jobs.json": "?",
+	} {
+		b, err := os.ReadFile(recordings(t, strings.Split(name, "/")...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, ok, err := readHook(b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := ""
+		if ok {
+			got = fmt.Sprint(m.Project, " ", m.Pipeline.ID, " ", m.Pipeline.Status)
+		}
+		if want != "?" && got != want || want == "?" && (!ok || m.Pipeline.Created.IsZero()) {
+			t.Errorf("%s: got %q %+v, want %q", name, got, m, want)
+		}
+	}
+}
+
+// TestWebhooksAndPollingGiveTheSame lets random pipelines go on, and delivers their webhooks twice, late, in any order or not
+// at all, with readings of the API in between, calls that fail and restarts.
+func TestWebhooksAndPollingGiveTheSame(t *testing.T) {
+	seeds := 12
+	if testing.Short() {
+		seeds = 4
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(uint64(seed), 11))
+			w := newWorld(t)
+			w.sync()
+			begin := w.now
+			for range 5 + random.IntN(15) {
+				w.pass(time.Duration(1+random.IntN(400)) * time.Second)
+				w.story(random)
+			}
+			end := w.now.Add(2 * time.Hour)
+			hooks := w.fake.Hooks(w.project, begin, end)
+			if random.IntN(2) == 0 {
+				for i := range hooks { // some come up to five minutes late
+					if random.IntN(3) == 0 {
+						hooks[i].At = hooks[i].At.Add(time.Duration(random.IntN(300)) * time.Second)
+					}
+				}
+			}
+			poll := random.IntN(2) == 0
+			w.now = begin
+			for w.now.Before(end) {
+				step := time.Duration(1+random.IntN(90)) * time.Second
+				for _, h := range hooks {
+					if h.At.After(w.now) && !h.At.After(w.now.Add(step)) && (!poll || random.IntN(4) > 0) {
+						w.send(h)
+						if random.IntN(5) == 0 {
+							h.Key = ""
+							w.send(h)
+						}
+					}
+				}
+				w.pass(step)
+				w.api.calls, w.api.failAt = 0, 0
+				if random.IntN(4) == 0 {
+					w.api.failAt = 1 + random.IntN(4)
+				}
+				err := w.nudge()
+				if err == nil && poll && random.IntN(3) == 0 {
+					err = w.source.Sync(t.Context(), w.graph, w.journal)
+				}
+				if partial := (*exporter.PartialError)(nil); err != nil && w.api.failAt == 0 && !errors.As(err, &partial) {
+					t.Fatal(err)
+				}
+				if random.IntN(10) == 0 {
+					w.open()
+					w.source.Sync(t.Context(), w.graph, w.journal)
+				}
+			}
+			w.api.failAt = 0
+			w.pass(time.Hour)
+			w.restart()
+			w.sync()
+			w.later()
+			w.pass(time.Hour)
+			w.sync()
+			want := map[string]uint64{}
+			for _, p := range w.project.Pipelines {
+				truth(p, want)
+			}
+			w.want(want)
+		})
+	}
+}
+
+func FuzzHook(f *testing.F) {
+	f.Add([]byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":7,"status":"running","created_at":"2016-08-12 15:23:28 UTC"}}`))
+	f.Add([]byte(`{"object_kind":"build","project_id":1,"pipeline_id":2,"build_status":"failed"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok, err := readHook(b)
+		if ok && (err != nil || m.Project <= 0 || m.Pipeline.ID <= 0) {
+			t.Errorf("took %+v, %v", m, err)
+		}
+	})
+}
