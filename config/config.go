@@ -85,7 +85,7 @@ type GitLab struct {
 	CallsPerHour int      `yaml:"calls_per_hour,omitempty" doc:"Hard budget of API calls." example:"3600"`
 	Backfill     Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
 
-	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Secrets of webhooks. Not supported yet: accepted, and said at start; polling counts every run without them."`
+	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Files with the secret tokens or signing secrets of webhooks at /webhooks/gitlab, one each; all are active."`
 	Groups             []string `yaml:"groups,omitempty" doc:"Groups whose unclaimed projects are reported. Not supported yet: accepted, and said at start."`
 }
 
@@ -463,7 +463,6 @@ func (c *Config) NotSupportedYet() []string {
 	say(c.Grafana.TokenFile != "", "grafana.token_file", "dashboards are delivered as files")
 	for i, g := range c.Sources.GitLab {
 		key := fmt.Sprintf("sources.gitlab[%d].", i)
-		say(len(g.WebhookSecretFiles) > 0, key+"webhook_secret_files", "pipelines are found by polling")
 		say(len(g.Groups) > 0, key+"groups", "only projects that the catalog names are read")
 	}
 	return out

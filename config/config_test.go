@@ -39,7 +39,6 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	if d := cmp.Diff([]string{
 		"traces.query has no effect yet: traces are sent and not read back",
 		"grafana.token_file has no effect yet: dashboards are delivered as files",
-		"sources.gitlab[0].webhook_secret_files has no effect yet: pipelines are found by polling",
 	}, c.NotSupportedYet()); d != "" {
 		t.Errorf("not supported yet (-want +got):\n%s", d)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -42,10 +43,23 @@ func TestGitLabRunsAreCountedOnceThroughKills(t *testing.T) {
 	addr := freeAddr(t)
 	conf := write(t, filepath.Join(dir, "sightline.yaml"), fmt.Sprintf(`
 catalog: {files: [%q], platform_owner: "group:default/pay"}
-sources: {gitlab: [{url: %q, token_file: %q, poll: 1s, calls_per_hour: 100000}]}
+sources: {gitlab: [{url: %q, token_file: %q, webhook_secret_files: [%q], poll: 1s, calls_per_hour: 100000}]}
 store: {path: %q}
 server: {listen: %q}
-`, filepath.Join(dir, "catalog-info.yaml"), srv.URL, filepath.Join(dir, "token"), filepath.Join(dir, "data"), addr))
+`, filepath.Join(dir, "catalog-info.yaml"), srv.URL, filepath.Join(dir, "token"), write(t, filepath.Join(dir, "hook"), "hook-e2e\n"), filepath.Join(dir, "data"), addr))
+	hook := func(h fakegitlab.Hook) { // it may be lost: the program is being killed
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/webhooks/gitlab", bytes.NewReader(h.Body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{"X-Gitlab-Token": {"hook-e2e"}, "X-Gitlab-Event": {h.Event}, "Idempotency-Key": {h.Key}}
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("a webhook was answered %s", resp.Status)
+			}
+		}
+	}
 
 	counted := func() (pipelines, jobs float64, err error) {
 		families, err := metrics("http://" + addr + "/metrics")
@@ -92,9 +106,19 @@ server: {listen: %q}
 	for range 5 {
 		for range 20 {
 			gl.Lock()
-			run := gl.AddFinished(gl.Projects[random.IntN(projects)], "main", time.Now().Add(-3*time.Minute), jobs, random)
+			project := gl.Projects[random.IntN(projects)]
+			run := gl.AddFinished(project, "main", time.Now().Add(-3*time.Minute), jobs, random)
 			run.Updated = time.Now()
+			var hooks []fakegitlab.Hook
+			if random.IntN(2) == 0 {
+				alone := *project
+				alone.Pipelines = []*fakegitlab.Pipeline{run}
+				hooks = gl.Hooks(&alone, run.Created.Add(-time.Second), time.Now())
+			}
 			gl.Unlock()
+			for _, h := range hooks {
+				hook(h)
+			}
 			want++
 			time.Sleep(time.Duration(random.IntN(80)) * time.Millisecond)
 		}

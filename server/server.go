@@ -59,6 +59,7 @@ type Options struct {
 	Collect   []prometheus.Collector                                                   // beside Sightline's own
 	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
 	Warm      func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing
+	Webhooks  func(to exporter.Sink, count *exporter.WebhookMetrics) http.Handler      // of GitLab, at /webhooks/gitlab; nil: none
 	Simulated bool
 	Version   string
 	Logger    *slog.Logger
@@ -338,6 +339,9 @@ func (s *Server) handler() (http.Handler, error) {
 	}
 	mux.Handle("POST /api/v1/write", guard(write))
 	mux.Handle("/api/v1/", guard(api.New(reader)))
+	if s.opts.Webhooks != nil { // they carry secrets of their own
+		mux.Handle("/webhooks/gitlab", s.opts.Webhooks(s.journal, exporter.NewWebhookMetrics(s.registry)))
+	}
 	mux.Handle("/", guard(ui.New(reader, ui.Options{Check: check, Cookie: auth.CookieName})))
 	return mux, nil
 }

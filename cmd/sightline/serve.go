@@ -145,11 +145,9 @@ tried again and again; /-/ready says what is missing.`,
 					o.Auth.Backstage = &auth.BackstageOptions{BaseURL: b.URL}
 				}
 			}
-			pipelines, err := gitlabSources(c, pool, log)
-			if err != nil {
+			if err := addGitLab(&o, c, pool); err != nil {
 				return err
 			}
-			o.Sources = append(o.Sources, pipelines...)
 			if o.Sinks, err = sinks(c, pool); err != nil {
 				return err
 			}

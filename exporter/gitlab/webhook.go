@@ -39,39 +39,46 @@ type mark struct {
 // in any order, or not at all.
 type Receiver struct {
 	hosts []Hooked
+	to    exporter.Sink
+	count *exporter.WebhookMetrics
 }
 
 // Hooked is one host whose webhooks are taken.
 type Hooked struct {
 	Source      *Source
 	SecretFiles []string // one secret each; read at each call, so that a new one is taken over
-	To          exporter.Sink
 }
 
-// NewReceiver makes a Receiver.
-func NewReceiver(hosts ...Hooked) *Receiver { return &Receiver{hosts} }
+// NewReceiver makes a Receiver that stores in a sink. count may be nil.
+func NewReceiver(to exporter.Sink, count *exporter.WebhookMetrics, hosts ...Hooked) *Receiver {
+	return &Receiver{hosts, to, count}
+}
 
 // ServeHTTP answers 200 to what is stored, and to what is known and not of interest: GitLab switches a hook off that is
 // refused again and again. 401 is for a wrong secret, 400 for what is no webhook, 413 for what is too large, and 503 when
 // the journal did not take it.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	fail := func(status int, result, text string) {
+		r.count.Count("gitlab", result)
+		http.Error(w, text, status)
+	}
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		http.Error(w, "webhooks are POSTed", http.StatusMethodNotAllowed)
+		fail(http.StatusMethodNotAllowed, exporter.WebhookRefused, "webhooks are POSTed")
 		return
 	}
 	signed := req.Header.Get(standardwebhooks.HeaderWebhookSignature) != ""
 	if !signed && req.Header.Get("X-Gitlab-Token") == "" {
-		http.Error(w, "the webhook has no secret token and no signature", http.StatusUnauthorized)
+		fail(http.StatusUnauthorized, exporter.WebhookRefused, "the webhook has no secret token and no signature")
 		return
 	}
 	host, err := r.byToken(req.Header)
 	if err != nil {
-		http.Error(w, "the secrets cannot be read", http.StatusServiceUnavailable)
+		fail(http.StatusServiceUnavailable, exporter.WebhookFailed, "the secrets cannot be read")
 		return
 	}
 	if host == nil && !signed {
-		http.Error(w, "the secret token is wrong", http.StatusUnauthorized)
+		fail(http.StatusUnauthorized, exporter.WebhookRefused, "the secret token is wrong")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxHook))
@@ -80,16 +87,13 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		http.Error(w, "the body cannot be read", status)
+		fail(status, exporter.WebhookRefused, "the body cannot be read")
 		return
 	}
 	if host == nil {
-		if host, err = r.bySignature(body, req.Header); err != nil {
-			http.Error(w, "the secrets cannot be read", http.StatusServiceUnavailable)
-			return
-		}
-		if host == nil {
-			http.Error(w, "the signature is wrong, or too old", http.StatusUnauthorized)
+		host, err = r.bySignature(body, req.Header)
+		if host == nil || err != nil {
+			fail(http.StatusUnauthorized, exporter.WebhookRefused, "the signature is wrong, or too old")
 			return
 		}
 	}
@@ -97,13 +101,14 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if id == "" {
 		id = req.Header.Get(standardwebhooks.HeaderWebhookID)
 	}
-	switch err := host.Source.hook(req.Context(), host.To, id, body); {
-	case errors.Is(err, errNoHook):
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	switch result, err := host.Source.hook(req.Context(), r.to, id, req.Header.Get("X-Gitlab-Event"), body); {
+	case result == exporter.WebhookRefused:
+		fail(http.StatusBadRequest, result, err.Error())
 	case err != nil:
 		host.Source.opts.Logger.Error("a webhook was not stored; GitLab sends it again", "source", "gitlab", "host", host.Source.host, "error", err)
-		http.Error(w, "the journal did not take it", http.StatusServiceUnavailable)
+		fail(http.StatusServiceUnavailable, exporter.WebhookFailed, "the journal did not take it")
 	default:
+		r.count.Count("gitlab", result)
 		w.WriteHeader(http.StatusOK)
 	}
 }
@@ -169,31 +174,33 @@ type hooks struct {
 
 const rememberedKeys = 10_000
 
-// hook stores what a webhook tells of.
-func (s *Source) hook(ctx context.Context, to exporter.Sink, key string, body []byte) error {
+// hook stores what a webhook tells of, and says what became of it.
+func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, body []byte) (result string, err error) {
 	if s.hooks.known(key) {
-		return nil
+		return exporter.WebhookRepeated, nil
 	}
-	m, ok, err := readHook(body)
+	m, ok, err := readHook(event, body)
 	if err != nil {
-		return err
+		return exporter.WebhookRefused, err
 	}
 	if !ok || !s.follows(m.Project) {
-		return nil
+		return exporter.WebhookIgnored, nil
 	}
+	result = exporter.WebhookRepeated
 	cursor := s.markPrefix() + strconv.FormatInt(m.Project, 10) + "/" + strconv.FormatInt(m.Pipeline.ID, 10)
 	if s.hooks.newer(cursor, m) {
 		text, err := json.Marshal(m)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor, Position: string(text)}); err != nil {
-			return err
+			return "", err
 		}
 		s.hooks.put(cursor, m)
+		result = exporter.WebhookStored
 	}
 	s.hooks.remember(key)
-	return nil
+	return result, nil
 }
 
 func (s *Source) markPrefix() string { return "gitlab/" + s.host + "/hooks/" }
@@ -253,50 +260,53 @@ func (h *hooks) put(cursor string, m mark) {
 	h.wake()
 }
 
+// eventKinds are the values of X-Gitlab-Event, for bodies that a custom template left without object_kind.
+var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build"}
+
 // readHook takes out of a payload which pipeline changed. ok is false for what is of no interest. Variables are never
 // read.
-func readHook(body []byte) (m mark, ok bool, err error) {
-	var p struct {
-		Kind    string `json:"object_kind"`
-		Project struct {
-			ID     int64  `json:"id"`
-			WebURL string `json:"web_url"`
-		} `json:"project"`
-		Attributes struct {
-			ID      int64  `json:"id"`
-			Ref     string `json:"ref"`
-			Name    string `json:"name"`
-			Status  string `json:"status"`
-			Source  string `json:"source"`
-			Created stamp  `json:"created_at"`
-			URL     string `json:"url"`
-		} `json:"object_attributes"`
-		ProjectID   int64  `json:"project_id"`
-		PipelineID  int64  `json:"pipeline_id"`
-		BuildStatus string `json:"build_status"`
-		Ref         string `json:"ref"`
-	}
+func readHook(event string, body []byte) (m mark, ok bool, err error) {
 	var kind struct {
 		Kind string `json:"object_kind"`
 	}
-	if json.Unmarshal(body, &kind) != nil || kind.Kind == "" {
+	if json.Unmarshal(body, &kind) != nil {
 		return m, false, errNoHook
 	}
+	if kind.Kind == "" {
+		kind.Kind = eventKinds[event]
+	}
 	switch kind.Kind {
+	case "":
+		return m, false, errNoHook
 	case "pipeline":
+		var p struct {
+			Project struct {
+				ID int64 `json:"id"`
+			} `json:"project"`
+			Attributes struct {
+				pipeline
+				URL string `json:"url"`
+			} `json:"object_attributes"`
+		}
 		if err := json.Unmarshal(body, &p); err != nil {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
 		}
-		a := p.Attributes
-		if a.Source == "parent_pipeline" {
+		m = mark{p.Project.ID, p.Attributes.pipeline}
+		m.Pipeline.WebURL = p.Attributes.URL
+		if m.Pipeline.Source == "parent_pipeline" {
 			return m, false, nil
 		}
-		m = mark{p.Project.ID, pipeline{ID: a.ID, Status: a.Status, Source: a.Source, Ref: a.Ref, Name: a.Name, Created: a.Created, WebURL: a.URL}}
 	case "build":
+		var p struct {
+			ProjectID  int64  `json:"project_id"`
+			PipelineID int64  `json:"pipeline_id"`
+			Status     string `json:"build_status"`
+			Ref        string `json:"ref"`
+		}
 		if err := json.Unmarshal(body, &p); err != nil {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
 		}
-		if !terminal(p.BuildStatus) || p.BuildStatus == "skipped" {
+		if !terminal(p.Status) || p.Status == "skipped" {
 			return m, false, nil // the pipeline's own webhook, or the end of the job, tells as much
 		}
 		m = mark{p.ProjectID, pipeline{ID: p.PipelineID, Ref: p.Ref}}

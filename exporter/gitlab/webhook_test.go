@@ -29,7 +29,7 @@ func (w *world) send(h fakegitlab.Hook) int {
 
 func (w *world) post(body []byte, header http.Header) int {
 	w.t.Helper()
-	r := NewReceiver(Hooked{w.source, []string{tokenFile(w.t, "another"), tokenFile(w.t, secret)}, w.journal})
+	r := NewReceiver(w.journal, nil, Hooked{w.source, []string{tokenFile(w.t, "another"), tokenFile(w.t, secret)}})
 	req := httptest.NewRequestWithContext(w.t.Context(), http.MethodPost, "/webhooks/gitlab", bytes.NewReader(body))
 	req.Header = header
 	rec := httptest.NewRecorder()
@@ -151,8 +151,6 @@ func TestVariablesAreNeverStored(t *testing.T) {
 func TestWebhooksAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.sync()
-	good := w.fake.Hooks(w.project, w.now, w.now)
-	_ = good
 	hook := []byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":7,"status":"running"}}`)
 	sign := func(key string, at time.Time) http.Header {
 		wh, err := standardwebhooks.NewWebhookRaw([]byte(key))
@@ -192,7 +190,7 @@ func TestWebhooksAreRefused(t *testing.T) {
 			}
 		})
 	}
-	r := NewReceiver(Hooked{w.source, []string{filepath.Join(t.TempDir(), "missing")}, w.journal})
+	r := NewReceiver(w.journal, nil, Hooked{w.source, []string{filepath.Join(t.TempDir(), "missing")}})
 	rec := httptest.NewRecorder()
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(hook))
 	req.Header = token
@@ -215,7 +213,7 @@ func TestRecordedWebhooksAreRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, ok, err := readHook(b)
+		m, ok, err := readHook("Pipeline Hook", b)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -306,7 +304,7 @@ func FuzzHook(f *testing.F) {
 	f.Add([]byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":7,"status":"running","created_at":"2016-08-12 15:23:28 UTC"}}`))
 	f.Add([]byte(`{"object_kind":"build","project_id":1,"pipeline_id":2,"build_status":"failed"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, ok, err := readHook(b)
+		m, ok, err := readHook("", b)
 		if ok && (err != nil || m.Project <= 0 || m.Pipeline.ID <= 0) {
 			t.Errorf("took %+v, %v", m, err)
 		}
