@@ -1,22 +1,25 @@
-package exporter
+package exporter_test
 
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/backstage"
 	"github.com/sightline-dev/sightline/upstream"
 )
 
 func TestEveryMetricIsInTheDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Metrics of Sightline\n\nWritten by `make docs`. Names follow the OpenTelemetry CI/CD conventions where there is one ([ADR 004](adr/004-run-counters.md)).\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	all := Families()
+	all := slices.Concat(exporter.Families(), backstage.Families())
 	for _, f := range upstream.Families() {
-		all = append(all, Family(f))
+		all = append(all, exporter.Family(f))
 	}
 	for _, f := range all {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, strings.Join(f.Labels, ", "), f.Help)

@@ -55,6 +55,7 @@ type Options struct {
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
+	Problems  func() []catalog.Problem                                                 // what sources find wrong, beside the catalog's problems; may be nil
 	Sinks     []exporter.Sender                                                        // where the spans and log lines of counted runs go
 	Collect   []prometheus.Collector                                                   // beside Sightline's own
 	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
@@ -69,7 +70,8 @@ type Options struct {
 // A Source is followed at an interval of its own.
 type Source struct {
 	exporter.Source
-	Poll time.Duration // pause between the starts of two synchronisations; the default of exporter.Follow when zero
+	Poll       time.Duration // pause between the starts of two synchronisations; the default of exporter.Follow when zero
+	MaxBackoff time.Duration // longest pause after failures; the default of exporter.Follow when zero
 }
 
 // A Server is one process. Its methods may be called by many goroutines.
@@ -266,7 +268,7 @@ func (s *Server) follow(ctx context.Context, src Source) {
 		return nil
 	}
 	err := exporter.Follow(ctx, src.Source, exporter.FollowOptions{
-		Poll: src.Poll, Graph: graph, Sink: s.journal, Logger: s.log, Metrics: s.sources,
+		Poll: src.Poll, MaxBackoff: src.MaxBackoff, Graph: graph, Sink: s.journal, Logger: s.log, Metrics: s.sources,
 		Synced: func(err error) { s.status.note(src.Name(), src.Host(), err, s.opts.Now()) },
 	})
 	if err != nil && ctx.Err() == nil {

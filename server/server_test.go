@@ -147,7 +147,7 @@ func TestARunIsCountedOnceAcrossRestarts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "when", "missing")
 	for range 3 {
 		source := runs{make(chan struct{}, 1)}
-		url, _, stop := run(t, Options{Path: dir, Sources: []Source{{source, time.Hour}}, Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") }})
+		url, _, stop := run(t, Options{Path: dir, Sources: []Source{{Source: source, Poll: time.Hour}}, Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") }})
 		<-source.synced
 		_, body := get(t, url+"/metrics")
 		found := ""

@@ -60,7 +60,7 @@ func TestARunReachesTheTraceStoreOnceAcrossDowntimeAndRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		url, _, stop := run(t, Options{
-			Path: filepath.Join(dir, "data"), Sources: []Source{{source, time.Hour}}, Sinks: []exporter.Sender{otlp.New(client, "test")},
+			Path: filepath.Join(dir, "data"), Sources: []Source{{Source: source, Poll: time.Hour}}, Sinks: []exporter.Sender{otlp.New(client, "test")},
 			Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") },
 		})
 		<-source.synced

@@ -19,11 +19,21 @@ type view struct{ s *Server }
 
 func (v view) Graph() *catalog.Graph       { return v.s.current.Load().compiled.Graph }
 func (v view) Objectives() []api.Objective { return v.s.current.Load().objectives }
-func (v view) Problems() []catalog.Problem { return v.s.current.Load().compiled.Plan.Problems }
 func (v view) Querier() engine.Querier     { return v.s.store.querier }
 func (v view) Simulated() bool             { return v.s.opts.Simulated }
 func (v view) Version() string             { return v.s.opts.Version }
 func (v view) Notices() []string           { return v.s.notices() }
+
+// Problems gives those of the catalog, and what the sources find wrong.
+func (v view) Problems() []catalog.Problem {
+	found := v.s.current.Load().compiled.Plan.Problems
+	if v.s.opts.Problems == nil {
+		return found
+	}
+	found = slices.Concat(found, v.s.opts.Problems())
+	slices.SortFunc(found, catalog.Problem.Compare)
+	return found
+}
 
 // Alerts gives the alerts of the store. Those of a remote one that carry none of Sightline's labels are somebody else's.
 func (v view) Alerts(ctx context.Context) ([]api.Alert, error) {

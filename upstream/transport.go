@@ -60,7 +60,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // authorize puts the token on the request and returns it.
 func (o *Options) authorize(req *http.Request) (string, error) {
-	req.Header.Set("Accept", "application/json")
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "application/json")
+	}
 	req.Header.Set("User-Agent", "sightline")
 	if o.TokenFile == "" {
 		return "", nil

@@ -48,10 +48,7 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 
 // unsupported names the first part of a configuration that this version cannot serve: better no start than a silent gap.
 func unsupported(c *config.Config) error {
-	switch {
-	case c.Sources.Backstage != nil:
-		return hintError{errors.New("sources.backstage is not supported yet"), "leave it out; sources.scaffolder, sources.gitlab and store.scrape work"}
-	case c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour:
+	if c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour {
 		return hintError{errors.New("sources.scaffolder.backfill is not supported yet"), "leave it out: every task that Backstage still has is read"}
 	}
 	return nil
@@ -156,6 +153,9 @@ tried again and again; /-/ready says what is missing.`,
 			}
 			for _, j := range c.Store.Scrape {
 				o.Scrape = append(o.Scrape, engine.ScrapeJob{Job: j.Job, Targets: j.Targets, Interval: time.Duration(j.Interval)})
+			}
+			if err := addPlugins(c, &o); err != nil {
+				return err
 			}
 			return serve(cmd.Context(), env, o, func(url string) { log.Info("listening", "url", url) })
 		},
