@@ -41,7 +41,7 @@ fmt: ## format the Go code
 	$(GO) tool -modfile=tools/gofumpt/go.mod gofumpt -w -extra .
 
 docs: ## write the generated documents anew
-	UPDATE_DOCS=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./catalog ./config ./exporter/...
+	UPDATE_DOCS=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./catalog ./config ./exporter/... ./server/api
 
 release: ## build bin/sightline as released: static, stripped, reproducible
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(LDFLAGS)" -o bin/sightline ./cmd/sightline

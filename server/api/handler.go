@@ -39,7 +39,7 @@ func routes() []route {
 	return []route{
 		{"/api/v1/owners", "All owners, those in trouble first.", append([]param{{"q", "string", "Only owners whose reference or title holds this text."}}, paging...), reflect.TypeFor[OwnerList](), serveOwners},
 		{"/api/v1/owners/{kind}/{namespace}/{name}", "One owner with what it owns, its alerts, runs and problems.", nil, reflect.TypeFor[Owner](), serveOwner},
-		{"/api/v1/owners/{kind}/{namespace}/{name}/slos", "Objectives of all entities of an owner, without series.", nil, reflect.TypeFor[SLOList](), serveOwnerSLOs},
+		{"/api/v1/owners/{kind}/{namespace}/{name}/slos", "Objectives of all entities of an owner, without series.", nil, reflect.TypeFor[OwnerSLOList](), serveOwnerSLOs},
 		{"/api/v1/entities/{kind}/{namespace}/{name}", "One entity.", nil, reflect.TypeFor[Entity](), serveEntity},
 		{"/api/v1/entities/{kind}/{namespace}/{name}/slos", "Objectives of an entity: budget, burn rates, alerts and the budget over time.", seriesParam, reflect.TypeFor[SLOList](), serveSLOs},
 		{"/api/v1/problems", "What is wrong in the catalog.", append([]param{{"owner", "string", "Only this owner's, by full reference."}, {"severity", "string", "Only error, warning or info."}}, paging...), reflect.TypeFor[ProblemList](), serveProblems},
@@ -191,7 +191,8 @@ func serveOwnerSLOs(r *Reader, req *http.Request) (any, error) {
 	if _, ok := s.Owner(ref); !ok {
 		return nil, s.NotFound("owner", ref)
 	}
-	return s.list(ref, s.OwnerSLOs(ref), s.Issues(ref, "")), nil
+	l := s.list(ref, s.OwnerSLOs(ref), s.Issues(ref, ""))
+	return OwnerSLOList{Owner: ref, Time: l.Time, Items: l.Items, Issues: l.Issues, StoreError: l.StoreError, StoreWarnings: l.StoreWarnings}, nil
 }
 
 func serveEntity(r *Reader, req *http.Request) (any, error) {

@@ -44,6 +44,16 @@ type OwnerSummary struct {
 	Problems     int         `json:"problems" doc:"Problems of the entities owned."`
 }
 
+// An OwnerSLOList holds the objectives of all that an owner owns.
+type OwnerSLOList struct {
+	Owner         catalog.Ref `json:"owner" doc:"Whose objectives these are."`
+	Time          time.Time   `json:"time" doc:"When the current values were read."`
+	Items         []SLO       `json:"items"`
+	Issues        []Issue     `json:"problem_list" doc:"Problems of the entities owned."`
+	StoreError    string      `json:"store_error" doc:"Why values are missing or as old as time says; empty when the store answered."`
+	StoreWarnings []string    `json:"store_warnings" doc:"What the store says about values that may be incomplete."`
+}
+
 // An OwnerList is the answer of /owners.
 type OwnerList struct {
 	Items []OwnerSummary `json:"items"`
@@ -87,7 +97,7 @@ type Entity struct {
 
 // An SLOList is the answer of /entities/…/slos.
 type SLOList struct {
-	Entity catalog.Ref `json:"entity"`
+	Entity catalog.Ref `json:"entity" doc:"Whose objectives these are."`
 	Time   time.Time   `json:"time" doc:"When the current values were read."`
 	Items  []SLO       `json:"items"`
 	Issues []Issue     `json:"problem_list"`

@@ -356,7 +356,11 @@ func plot(points []api.Point, large bool) template.HTML {
 		w, h, left, bottom, class = 720, 220, 74, 30, "plot"
 	}
 	x := func(v float64) float64 { return left + (v-xs[0])/(xs[len(xs)-1]-xs[0])*(w-left-6) }
-	y := func(v float64) float64 { return 6 + (high-v)/(high-low)*(h-bottom-8) }
+	top := 4.0
+	if large {
+		top = 16 // half a line of text, on small screens too
+	}
+	y := func(v float64) float64 { return top + (high-v)/(high-low)*(h-bottom-top-2) }
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="%s" viewBox="0 0 %g %g" role="img"><title>Error budget remaining: %.1f %% at the end, lowest %.1f %%</title>`, class, w, h, ys[len(ys)-1]*100, slices.Min(ys)*100)
 	if large {
