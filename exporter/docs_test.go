@@ -38,3 +38,32 @@ func TestEveryMetricIsInTheDocument(t *testing.T) {
 		t.Errorf("run `make docs` (-want +got):\n%s", d)
 	}
 }
+
+// The README has the table without labels, between two marks.
+func TestEveryMetricIsInTheReadme(t *testing.T) {
+	const path, begin, end = "../README.md", "<!-- metrics: written by make docs -->\n", "<!-- end of metrics -->"
+	var b strings.Builder
+	b.WriteString("\n| metric | type | meaning |\n|---|---|---|\n")
+	for _, f := range exporter.Families() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, f.Type, f.Help)
+	}
+	b.WriteString("\n")
+	readme, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(readme), begin)
+	got, tail, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("%s does not have the marks %q and %q", path, begin, end)
+	}
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(path, []byte(head+begin+b.String()+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(b.String(), got); d != "" {
+		t.Errorf("run `make docs` (-want +got):\n%s", d)
+	}
+}
