@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,6 +71,24 @@ func (b *backstage) fail(start time.Time) {
 		taskID, start.UTC().Format("2006-01-02T15:04:05.000Z"), start.UTC().Format("2006-01-02T15:04:05.000Z"))
 	b.since.Store(&task)
 }
+
+const lokiConfig = `auth_enabled: false
+analytics: {reporting_enabled: false}
+server: {http_listen_address: 127.0.0.1, http_listen_port: %[1]s, grpc_listen_address: 127.0.0.1, grpc_listen_port: %[2]s}
+common:
+  instance_addr: 127.0.0.1
+  path_prefix: %[3]s
+  replication_factor: 1
+  ring: {instance_addr: 127.0.0.1, kvstore: {store: inmemory}}
+  storage: {filesystem: {chunks_directory: %[3]s/chunks, rules_directory: %[3]s/rules}}
+schema_config:
+  configs: [{from: "2024-01-01", store: tsdb, object_store: filesystem, schema: v13, index: {prefix: index_, period: 24h}}]
+limits_config: {allow_structured_metadata: true}
+ingester: {lifecycler: {min_ready_duration: 0s, final_sleep: 0s}}
+memberlist: {bind_addr: ["127.0.0.1"]}
+`
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // serving starts `sightline serve` and gives its base URL.
 func serving(t *testing.T, conf string) (*process, string) {
@@ -167,6 +187,56 @@ func TestATraceReachesJaegerThroughDowntimeAndAKill(t *testing.T) {
 		"RUN broken-template < , group:default/team-runtime broken-template error=true 800ms",
 		"hello < RUN broken-template, group:default/team-runtime broken-template error= 100ms",
 		"rename < RUN broken-template, group:default/team-runtime broken-template error=true 300ms",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestLinesReachLokiThroughDowntimeAndAKill(t *testing.T) {
+	demand(t, "loki")
+	addr, dir := freeAddr(t), t.TempDir()
+	trace := waited(t, "loki", `logs: {url: "http://%s"}`, addr, func() {
+		conf := write(t, filepath.Join(dir, "loki.yaml"), fmt.Sprintf(lokiConfig, portOf(addr), port(t), filepath.Join(dir, "loki")))
+		start(t, "loki", "-config.file="+conf)
+		ready(t, "http://"+addr+"/ready")
+	})
+	var got []string
+	q := url.Values{"query": {fmt.Sprintf(`{owner="group:default/team-runtime"} | trace_id=%q`, trace)}, "direction": {"forward"}}
+	eventually(t, time.Minute, func() error {
+		var answer struct {
+			Data struct {
+				Result []struct {
+					Stream map[string]string
+					Values [][]json.RawMessage
+				}
+			}
+		}
+		if err := getJSON("http://"+addr+"/loki/api/v1/query_range?"+q.Encode(), &answer); err != nil {
+			return err
+		}
+		got = nil
+		for _, s := range answer.Data.Result {
+			for _, v := range s.Values {
+				var line string
+				if err := json.Unmarshal(v[1], &line); err != nil {
+					return err
+				}
+				line, _, _ = strings.Cut(line, " url=")
+				got = append(got, s.Stream["level"]+" "+s.Stream["service_name"]+" "+line)
+			}
+		}
+		if len(got) < 4 {
+			return fmt.Errorf("%d lines", len(got))
+		}
+		return nil
+	})
+	slices.Sort(got)
+	want := []string{
+		`error broken-template msg="scaffolder task finished" result=failure pipeline=broken-template attempt=first queued=100ms duration=800ms`,
+		`error broken-template msg="step finished" result=failure pipeline=broken-template task=rename attempt=first duration=300ms`,
+		`info broken-template msg="step finished" result=success pipeline=broken-template task=hello attempt=first duration=100ms`,
+		`info broken-template msg="step never ran" result=skip pipeline=broken-template task=never attempt=first`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
