@@ -217,7 +217,7 @@ func (b *builder) objective(e *catalog.Entity, p Profile, ind Indicator, setting
 	} else {
 		bucket = strings.ReplaceAll(bucket, ".", `\\.`)
 	}
-	replace := strings.NewReplacer("$selector", selector, "$threshold", bucket)
+	replace := strings.NewReplacer("$selector", selector, "$threshold", bucket, "$seconds", threshold)
 	o.ErrorQuery, o.TotalQuery = replace.Replace(ind.Errors), replace.Replace(ind.Total)
 	for _, q := range []string{o.ErrorQuery, o.TotalQuery} {
 		if _, err := parser.ParseExpr(strings.ReplaceAll(q, "$window", "5m")); err != nil {
@@ -370,8 +370,9 @@ func (b *builder) selector(e *catalog.Entity, p Profile, ind Indicator, levels [
 	if own.Selectors[ind.Name] != "" {
 		key = "selector." + ind.Name
 	}
-	ours := p.Annotation != "" || e.Ref.Kind == "template" // Sightline's own metrics: found by entity, in every environment
-	if text == "" || ours && own.Selectors[ind.Name] == "" {
+	beside := p.Annotation != "" || e.Ref.Kind == "template" // the selector annotation means the entity's other metrics
+	ours := beside || p.Own                                  // Sightline's own metrics, the same in every environment
+	if text == "" || beside && own.Selectors[ind.Name] == "" {
 		values := map[string]string{
 			"$name": e.Name, "$namespace": e.Ref.Namespace, "$entity": e.Ref.String(),
 			"$kubernetes_id": cmp.Or(e.Annotations["backstage.io/kubernetes-id"], e.Name),

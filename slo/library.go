@@ -21,6 +21,7 @@ type Profile struct {
 	Kinds      []string `yaml:"kinds"`                // entity kinds that it may stand on
 	Types      []string `yaml:"types,omitempty"`      // spec.type values that it is the default of; empty: every type
 	Annotation string   `yaml:"annotation,omitempty"` // applies beside the main profile where the entity has this annotation
+	Own        bool     `yaml:"own,omitempty"`        // Sightline's own metrics: the same in every environment
 	// Selector holds the default matchers; $name, $namespace, $kubernetes_id and $entity are replaced.
 	Selector   string      `yaml:"selector"`
 	Indicators []Indicator `yaml:"indicators"`
@@ -32,7 +33,7 @@ type Indicator struct {
 	Title     string            `yaml:"title"`
 	Threshold string            `yaml:"threshold,omitempty"` // default threshold; "" where the indicator has none
 	Objective map[string]string `yaml:"objective"`           // default target in percent by tier
-	Errors    string            `yaml:"errors"`              // PromQL with $selector, $window and $threshold
+	Errors    string            `yaml:"errors"`              // PromQL with $selector, $window, and $threshold (in a matcher of le) or $seconds (as a number)
 	Total     string            `yaml:"total"`
 }
 
@@ -103,7 +104,7 @@ func parseProfile(body []byte) (Profile, error) {
 			}
 		}
 		for _, q := range []string{ind.Errors, ind.Total} {
-			if !strings.Contains(q, "[$window]") {
+			if !strings.Contains(q, "[$window]") && !strings.Contains(q, "[$window:") {
 				return p, fmt.Errorf("indicator %s: the query lacks [$window]: %s", ind.Name, q)
 			}
 			if _, err := parser.ParseExpr(fill(q, `job="x"`, "1")); err != nil {
@@ -116,5 +117,5 @@ func parseProfile(body []byte) (Profile, error) {
 
 // fill makes a parseable query of a template, with a range of five minutes.
 func fill(query, selector, threshold string) string {
-	return strings.NewReplacer("$selector", selector, "$threshold", threshold, "$window", "5m").Replace(query)
+	return strings.NewReplacer("$selector", selector, "$threshold", threshold, "$seconds", threshold, "$window", "5m").Replace(query)
 }

@@ -2,9 +2,12 @@ package slo
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // The base series: rates of bad and of all events, recorded every minute and, for the budget window, every five.
@@ -62,7 +65,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	}
 	query := func(q, window string) string {
 		if strings.HasSuffix(window, "anchored") {
-			return strings.ReplaceAll(q, "$window]", window)
+			return strings.ReplaceAll(anchor(q), "$window", strings.TrimSuffix(window, "] anchored"))
 		}
 		return strings.ReplaceAll(q, "$window", strings.TrimSuffix(window, "]"))
 	}
@@ -181,4 +184,32 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		})
 	}
 	return []RuleGroup{fast, period}
+}
+
+// anchor puts the modifier "anchored" on the ranges that count an increase; functions over time do not know it. A query that
+// does not parse is given back as it is.
+func anchor(query string) string {
+	const stand = "999999s" // as long as $window, so that positions are the query's
+	expr, err := parser.ParseExpr(strings.ReplaceAll(query, "$window", stand))
+	if err != nil {
+		return query
+	}
+	var ends []int
+	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+		call, ok := n.(*parser.Call)
+		if !ok || !slices.Contains([]string{"rate", "increase", "delta", "changes", "resets"}, call.Func.Name) {
+			return nil
+		}
+		if m, ok := call.Args[0].(*parser.MatrixSelector); ok {
+			if end := int(m.PositionRange().End); strings.HasSuffix(query[:end], "$window]") {
+				ends = append(ends, end)
+			}
+		}
+		return nil
+	})
+	slices.Sort(ends)
+	for _, end := range slices.Backward(ends) {
+		query = query[:end] + " anchored" + query[end:]
+	}
+	return query
 }
