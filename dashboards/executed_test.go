@@ -218,3 +218,36 @@ func matches(pattern, name string) bool {
 	head, tail, wild := strings.Cut(pattern, "*")
 	return pattern == name || wild && strings.HasPrefix(name, head) && strings.HasSuffix(name, tail)
 }
+
+func TestTheBoardsOfTheWholeSimulatedPlatformAreClean(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "catalog")
+	if err := simulate.WriteCatalog(dir); err != nil {
+		t.Fatal(err)
+	}
+	found, err := files.Load(t.Context(), []string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := catalog.NewGraph(found.Entities, catalog.NewRef("group", "", "platform"))
+	lib, err := slo.LoadLibrary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled, _, err := plan.Compile(t.Context(), g, lib, nil, plan.Options{Rules: slo.RuleOptions{Anchored: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	boards := 0
+	for _, a := range compiled.Artifacts {
+		if a.Kind != plan.KindDashboard {
+			continue
+		}
+		boards++
+		for _, f := range dashboards.LintJSON(a.Path, a.Body) {
+			t.Errorf("%s: %+v", a.Path, f)
+		}
+	}
+	if boards < 60 {
+		t.Errorf("only %d boards", boards)
+	}
+}

@@ -14,7 +14,7 @@ import (
 
 // openComponents is how many components of a system are shown at once; the rows of the others start collapsed, and
 // Grafana runs their queries only when they are opened.
-const openComponents = 3
+const openComponents = 2
 
 // system is the board of one system: its objectives, then a row of rate and errors per component, callers first.
 func (c *compiler) system(e *catalog.Entity) *draft {
