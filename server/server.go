@@ -55,7 +55,6 @@ type Options struct {
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
-	Problems  func() []catalog.Problem                                                 // what sources find wrong, beside the catalog's problems; may be nil
 	Sinks     []exporter.Sender                                                        // where the spans and log lines of counted runs go
 	Collect   []prometheus.Collector                                                   // beside Sightline's own
 	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
@@ -69,9 +68,9 @@ type Options struct {
 
 // A Source is followed at an interval of its own.
 type Source struct {
-	exporter.Source
-	Poll       time.Duration // pause between the starts of two synchronisations; the default of exporter.Follow when zero
-	MaxBackoff time.Duration // longest pause after failures; the default of exporter.Follow when zero
+	exporter.Source               // what is wrong in the catalog as it sees it comes from its method Problems() []catalog.Problem, where it has one
+	Poll            time.Duration // pause between the starts of two synchronisations; the default of exporter.Follow when zero
+	MaxBackoff      time.Duration // longest pause after failures; the default of exporter.Follow when zero
 }
 
 // A Server is one process. Its methods may be called by many goroutines.

@@ -26,13 +26,17 @@ func (v view) Notices() []string           { return v.s.notices() }
 
 // Problems gives those of the catalog, and what the sources find wrong.
 func (v view) Problems() []catalog.Problem {
-	found := v.s.current.Load().compiled.Plan.Problems
-	if v.s.opts.Problems == nil {
-		return found
+	all := v.s.current.Load().compiled.Plan.Problems
+	own := len(all)
+	for _, source := range v.s.opts.Sources {
+		if finder, ok := source.Source.(interface{ Problems() []catalog.Problem }); ok {
+			all = append(all[:len(all):len(all)], finder.Problems()...)
+		}
 	}
-	found = slices.Concat(found, v.s.opts.Problems())
-	slices.SortFunc(found, catalog.Problem.Compare)
-	return found
+	if len(all) > own {
+		slices.SortFunc(all, catalog.Problem.Compare)
+	}
+	return all
 }
 
 // Alerts gives the alerts of the store. Those of a remote one that carry none of Sightline's labels are somebody else's.

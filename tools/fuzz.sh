@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 grep -rlE '^func Fuzz[A-Za-z0-9_]+\(' --include='*_test.go' . | sort | while read -r file; do
   grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | cut -c6- | while read -r name; do
     echo "== $(dirname "$file") $name"
-    go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" -timeout 10m "$(dirname "$file")" </dev/null
+    go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" -fuzzminimizetime 1x -timeout 10m "$(dirname "$file")" </dev/null
   done
 done

@@ -21,6 +21,6 @@ func addPlugins(c *config.Config, o *server.Options) error {
 	}
 	poll := time.Duration(m.Poll)
 	o.Sources = append(o.Sources, server.Source{Source: plugins, Poll: poll, MaxBackoff: poll}) // a replica that fails does not slow the others down
-	o.Collect, o.Problems = append(o.Collect, plugins), plugins.Problems
+	o.Collect = append(o.Collect, plugins)
 	return nil
 }
