@@ -24,7 +24,7 @@ var permitted = map[string][]string{
 	"alerts":              {"catalog", "slo"},
 	"dashboards":          {"catalog", "slo"},
 	"plan":                {"catalog", "slo", "alerts", "dashboards"},
-	"plan/*":              {"plan", "catalog", "upstream"},
+	"plan/*":              {"plan", "catalog", "slo", "upstream"},
 	"exporter":            {"catalog"},
 	"exporter/*":          {"exporter", "catalog", "upstream"},
 	"exporter/gitlab/*":   {"exporter", "catalog", "upstream"},
