@@ -1,8 +1,9 @@
-// Package correlate makes spans and log lines of runs. SpanOf and LineOf are pure: the same Run always gives the same ids,
+// Package correlate makes spans and log lines of runs, and reads them back. SpanOf and LineOf are pure: the same Run always gives the same ids,
 // times and text, so a run that is sent twice stays one span and one line. The trace of a GitLab pipeline is known
 // inside its jobs before it is sent (docs/telemetry.md), so whatever a job runs can join it.
 //
-// The sub-packages are the sinks: correlate/otlp sends spans, correlate/loki sends lines.
+// The sub-packages do the I/O: correlate/otlp sends spans, correlate/loki sends and reads lines (LogStore), correlate/tempo and
+// correlate/jaeger read traces (TraceStore).
 package correlate
 
 import (

@@ -90,12 +90,32 @@ func (c *Client) Host() string { return c.base.Hostname() }
 // for the budget and for the upstream's own Retry-After and RateLimit-Reset; when ctx ends before that wait would, GetJSON
 // returns a *WaitError at once.
 func (c *Client) GetJSON(ctx context.Context, path string, into any) (http.Header, error) {
-	return c.retry(ctx, path, &call{method: http.MethodGet, take: func(shown string, h http.Header, body []byte) error {
+	return c.getJSON(ctx, path, nil, into)
+}
+
+// GetJSONWith is GetJSON with a header that the upstream needs, such as a tenant.
+func (c *Client) GetJSONWith(ctx context.Context, path string, header http.Header, into any) error {
+	_, err := c.getJSON(ctx, path, header, into)
+	return err
+}
+
+func (c *Client) getJSON(ctx context.Context, path string, header http.Header, into any) (http.Header, error) {
+	return c.retry(ctx, path, &call{method: http.MethodGet, header: header, take: func(shown string, h http.Header, body []byte) error {
 		if err := json.Unmarshal(body, into); err != nil {
 			return &ContentError{shown, strings.Contains(h.Get("Content-Type"), "html"), err}
 		}
 		return nil
 	}})
+}
+
+// Get asks for a path as GetJSON does and gives the body as it is, with the answer's header. The header that is sent holds
+// what the upstream needs, such as Accept or a tenant; nil sends none.
+func (c *Client) Get(ctx context.Context, path string, header http.Header) (body []byte, answered http.Header, err error) {
+	answered, err = c.retry(ctx, path, &call{method: http.MethodGet, header: header, take: func(_ string, _ http.Header, b []byte) error {
+		body = b
+		return nil
+	}})
+	return body, answered, err
 }
 
 // Post sends a body to a path and gives the body of the answer. The header holds Content-Type, and what else the upstream

@@ -1,4 +1,4 @@
-// Package loki sends the log lines of runs to Loki, with Loki's own push types (docs/adr/001).
+// Package loki sends the log lines of runs to Loki and reads lines from it, with Loki's own push types (docs/adr/001).
 package loki
 
 import (
