@@ -377,10 +377,11 @@ func (c *Config) check(name string) error {
 		}
 		urls = append(urls, namedURL{key + ".url", g.URL})
 		if u, err := url.Parse(g.URL); err == nil {
-			if seen[u.Host] {
-				return bad(key+": the host "+u.Host+" is listed twice", "keep one entry per host")
+			host := strings.ToLower(u.Hostname()) // what runs are told apart by
+			if seen[host] {
+				return bad(key+": the host "+host+" is listed twice", "keep one entry per host, whatever its port and path")
 			}
-			seen[u.Host] = true
+			seen[host] = true
 		}
 	}
 	if m := c.Sources.Backstage; m != nil {

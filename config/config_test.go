@@ -60,6 +60,7 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"a tenant without a Loki", "logs: {url: http://loki:3100, tenant: \"\"}", "logs: {tenant: shop}", "logs: url is missing", "http://loki:3100"},
 		{"a token for no trace store", "traces: {otlp: http://tempo:4318,", "traces: {token_file: /run/secrets/tempo,", "traces: otlp is missing", "http://tempo:4318"},
 		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},
+		{"one GitLab host on two ports", "- {url: https://gitlab.example.com,", "- {url: 'https://GitLab.example.com:8443'}\n    - {url: https://gitlab.example.com,", "listed twice", "whatever its port"},
 		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
 		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 // box is an outbox in memory.
 type box struct {
+	mu      sync.Mutex
 	unsent  []Unsent
 	arrived chan struct{}
 }
@@ -30,10 +32,14 @@ func boxOf(keys ...string) *box {
 }
 
 func (b *box) Waiting(_ string, limit int) ([]Unsent, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return slices.Clone(b.unsent[:min(limit, len(b.unsent))]), nil
 }
 
 func (b *box) Sent(_ context.Context, _ string, keys []string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.unsent = slices.DeleteFunc(b.unsent, func(u Unsent) bool { return slices.Contains(keys, u.Key) })
 	return nil
 }
@@ -160,7 +166,9 @@ func TestARunIsSentWhenItArrives(t *testing.T) {
 	late := boxOf("a").unsent
 	log, _ := deliver(t, b, DeliverOptions{}, func(keys []string, call int) (int, error) { return 0, nil }, func() {
 		time.Sleep(time.Minute) // of the test's clock
+		b.mu.Lock()
 		b.unsent = late
+		b.mu.Unlock()
 		b.arrived <- struct{}{}
 	})
 	if d := cmp.Diff([]string{"1m0s a: 0 <nil>"}, log); d != "" {

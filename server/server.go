@@ -303,13 +303,15 @@ func (s *Server) apply(c *Compiled) error {
 }
 
 func (s *Server) handler() (http.Handler, error) {
-	guard, check := func(h http.Handler) http.Handler { return h }, (func(context.Context, string) error)(nil)
+	open := func(h http.Handler) http.Handler { return h }
+	guard, change, check := open, open, (func(context.Context, string) error)(nil)
 	if s.opts.NeedAuth {
 		a, err := auth.New(s.opts.Auth)
 		if err != nil {
 			return nil, err
 		}
 		guard = a.Middleware
+		change = func(h http.Handler) http.Handler { return guard(auth.StaticOnly(h)) }
 		check = func(ctx context.Context, token string) error { _, err := a.Check(ctx, token); return err }
 	}
 	reader := api.NewReader(view{s}, s.opts.Now)
@@ -323,7 +325,7 @@ func (s *Server) handler() (http.Handler, error) {
 		}
 		ok(w, r)
 	})
-	mux.Handle("POST /-/reload", guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /-/reload", change(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.reload(r.Context(), r.URL.Query().Get("force") == "true"); err != nil {
 			http.Error(w, "not taken over, the old configuration keeps running: "+explain(err), http.StatusUnprocessableEntity)
 			return
@@ -338,11 +340,12 @@ func (s *Server) handler() (http.Handler, error) {
 	for _, p := range []string{"query", "query_range", "series", "labels", "label/{name}/values", "metadata", "rules", "alerts", "status/buildinfo", "features"} {
 		mux.Handle("/api/v1/"+p, guard(query))
 	}
-	mux.Handle("POST /api/v1/write", guard(write))
+	mux.Handle("POST /api/v1/write", change(write))
 	mux.Handle("/api/v1/", guard(api.New(reader)))
 	if s.opts.Webhooks != nil { // they carry secrets of their own
 		mux.Handle("/webhooks/gitlab", s.opts.Webhooks(s.journal, exporter.NewWebhookMetrics(s.registry)))
 	}
 	mux.Handle("/", guard(ui.New(reader, ui.Options{Check: check, Cookie: auth.CookieName})))
-	return mux, nil
+	// A page of another site must not make a browser change anything here, by a cookie or because it stands on the same machine.
+	return http.NewCrossOriginProtection().Handler(mux), nil
 }

@@ -147,11 +147,27 @@ func (a *Auth) Middleware(next http.Handler) http.Handler {
 		} else {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sightline"`)
 		}
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(map[string]any{"title": title, "status": status, "detail": err.Error(), "hint": hint})
+		problem(w, status, title, err.Error(), hint)
 	})
+}
+
+// StaticOnly lets only the holders of a static token pass: who may look at the platform may not change what it says. It
+// stands behind Middleware.
+func StaticOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, ok := IdentityFrom(r.Context()); ok && id.Static {
+			next.ServeHTTP(w, r)
+			return
+		}
+		problem(w, http.StatusForbidden, "Forbidden", "a Backstage user may read only", "send a token of server.auth.token_files")
+	})
+}
+
+func problem(w http.ResponseWriter, status int, title, detail, hint string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"title": title, "status": status, "detail": detail, "hint": hint})
 }
 
 // A tokenFile holds the hashes of a file's tokens and reads it again when it changes. A file that cannot be read any

@@ -107,6 +107,18 @@ func TestOnlyBackstagesOwnUserTokensPass(t *testing.T) {
 	if calls != 1 {
 		t.Errorf("%d calls for keys, want 1", calls)
 	}
+	for who, c := range map[string]struct {
+		token string
+		want  int
+	}{"a Backstage user": {valid(same), http.StatusForbidden}, "nobody": {"", http.StatusUnauthorized}} {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/write", nil)
+		req.Header.Set("Authorization", "Bearer "+c.token)
+		rec := httptest.NewRecorder()
+		a.Middleware(StaticOnly(http.NotFoundHandler())).ServeHTTP(rec, req)
+		if rec.Code != c.want {
+			t.Errorf("%s gets %d where only static tokens pass, want %d", who, rec.Code, c.want)
+		}
+	}
 	current = newSigner(t, "two")
 	now = now.Add(time.Minute)
 	if _, err := a.Check(context.Background(), valid(same)); err != nil {
