@@ -155,5 +155,13 @@ func count(problems []catalog.Problem) string {
 	for _, p := range problems {
 		n[p.Severity]++
 	}
-	return fmt.Sprintf("%d errors, %d warnings, %d notes", n[catalog.SeverityError], n[catalog.SeverityWarning], n[catalog.SeverityInfo])
+	return plural(n[catalog.SeverityError], "error") + ", " + plural(n[catalog.SeverityWarning], "warning") + ", " + plural(n[catalog.SeverityInfo], "note")
+}
+
+// plural is a number with its noun.
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -15,7 +15,8 @@ func newExplain(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain", Short: "Explain the annotations or the configuration file",
 		Example: "  sightline explain annotations\n  sightline explain config > sightline.yaml",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    noCommand, SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{

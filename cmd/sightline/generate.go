@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +47,7 @@ that an earlier run made are replaced or deleted.`,
 			}
 			old, err := files.Read(out)
 			if err != nil {
-				return err
+				return outputError(err)
 			}
 			if err := plan.Guard(plan.Compare(old, p.Artifacts), plan.Limits{}); err != nil && !force {
 				return exitError{exitProblems, hintError{err, "check the catalog; --force does it all the same"}}
@@ -53,22 +56,22 @@ that an earlier run made are replaced or deleted.`,
 			res, err := files.Write(cmd.Context(), out, p)
 			bar.done()
 			if err != nil {
-				return err
+				return outputError(err)
 			}
 			for _, k := range res.Kept {
 				fmt.Fprintf(env.stderr, "sightline: %s is no longer generated, but somebody changed it: left alone\n", k)
 			}
-			fmt.Fprintf(env.stderr, "sightline: %s: %d files written, %d unchanged, %d deleted; %s\n", out, len(res.Written), len(res.Unchanged), len(res.Deleted), count(p.Problems))
+			fmt.Fprintf(env.stderr, "sightline: %s: %s written, %d unchanged, %d deleted; %s\n", out, plural(len(res.Written), "file"), len(res.Unchanged), len(res.Deleted), count(p.Problems))
 			return failOn(fail, p.Problems)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&paths, "catalog", nil, "file, folder or glob of catalog-info.yaml files; repeatable")
-	f.StringVar(&conf, "config", "", "configuration file")
+	f.StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	f.StringVar(&out, "out", "", "folder to write to")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
 	f.BoolVar(&force, "force", false, "also when a large part of the files would be deleted")
-	f.StringVar(&fail, "fail-on", "error", "worst problems that still give exit code 0 are below this: error, warning or never")
+	f.StringVar(&fail, "fail-on", "error", "exit with 1 from this severity on: error, warning or never")
 	cobra.CheckErr(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -79,6 +82,7 @@ func newDiff(env environment) *cobra.Command {
 	var code bool
 	cmd := &cobra.Command{
 		Use: "diff --catalog PATH --against DIR", Short: "Show what generate would change in a folder", Args: noArgs,
+		Long: `Diff prints the files that generate would add (+), change (~) and delete (-), with the changed lines. It writes nothing.`,
 		Example: `  sightline diff --catalog catalog/ --against out
   sightline diff --catalog catalog/ --against out --exit-code`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -95,7 +99,10 @@ func newDiff(env environment) *cobra.Command {
 			}
 			old, err := files.Read(against)
 			if err != nil {
-				return err
+				return outputError(err)
+			}
+			if _, err := os.Stat(against); errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprintf(env.stderr, "sightline: there is no folder %s yet: everything in it would be new\n", against)
 			}
 			d := plan.Compare(old, p.Artifacts)
 			if err := writeDiff(env, d); err != nil {
@@ -109,12 +116,21 @@ func newDiff(env environment) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&paths, "catalog", nil, "file, folder or glob of catalog-info.yaml files; repeatable")
-	f.StringVar(&conf, "config", "", "configuration file")
+	f.StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	f.StringVar(&against, "against", "", "folder that generate wrote")
-	f.StringVar(&rules, "rules", "exact", "exact or sloth")
+	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
 	f.BoolVar(&code, "exit-code", false, "exit with 1 when there are changes")
 	cobra.CheckErr(cmd.MarkFlagRequired("against"))
 	return cmd
+}
+
+// outputError adds a hint to what the file system says of an output folder.
+func outputError(err error) error {
+	var system *fs.PathError
+	if hintOf(err) == "" && errors.As(err, &system) {
+		return hintError{err, "name a folder that you may write to; it is made where it does not exist"}
+	}
+	return err
 }
 
 // writeDiff prints what is new, changed and gone, and the lines of what changed.

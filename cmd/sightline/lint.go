@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/alerts"
+	"github.com/sightline-dev/sightline/catalog"
 )
 
 func newLint(env environment) *cobra.Command {
@@ -39,6 +42,9 @@ whose alerts can never fire. Formats: text, json, junit, codequality (GitLab) an
 			if err != nil {
 				return err
 			}
+			if conf == "" { // what the configuration lacks cannot be told without it
+				p.Problems = slices.DeleteFunc(p.Problems, func(p catalog.Problem) bool { return p.Rule == alerts.RulePlatformUnrouted })
+			}
 			if err := reporters[format](env.stdout, p.Problems, newStyle(env.stdout, env.env)); err != nil {
 				return err
 			}
@@ -48,7 +54,7 @@ whose alerts can never fire. Formats: text, json, junit, codequality (GitLab) an
 			return failOn(fail, p.Problems)
 		},
 	}
-	cmd.Flags().StringVar(&conf, "config", "", "configuration file")
+	cmd.Flags().StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	cmd.Flags().StringVar(&format, "format", "text", strings.Join(names, ", "))
 	cmd.Flags().StringVar(&fail, "fail-on", "error", "exit with 1 from this severity on: error, warning or never")
 	return cmd

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/cmd/sightline/quiet"
@@ -120,7 +121,9 @@ func newRoot(env environment) *cobra.Command {
 		Use:   "sightline",
 		Short: "SLOs, dashboards, alert routes and telemetry for every team, from the Backstage catalog",
 		Long: `Sightline reads the software catalog and gives each owning team, with nothing but annotations in
-catalog-info.yaml, exact SLO rules for Prometheus, Grafana dashboards, Alertmanager routes and telemetry with the owner on it.`,
+catalog-info.yaml, exact SLO rules for Prometheus, Grafana dashboards, Alertmanager routes and telemetry with the owner on it.
+
+Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration, 3 another system did not answer.`,
 		Example: `  sightline demo                                        a simulated platform in your browser
   sightline lint catalog-info.yaml                      check the annotations
   sightline generate --catalog catalog/ --out out/      write rules, dashboards, alertmanager.yml
@@ -130,11 +133,19 @@ catalog-info.yaml, exact SLO rules for Prometheus, Grafana dashboards, Alertmana
 		Args:                       noCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
+		Version:                    versionText(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return hintError{err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
 	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newLint(env), newDemo(env), newExplain(env), newVersion(env))
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // cobra's own takes any argument for a shell
+			cmd.Args, cmd.RunE, cmd.SuggestionsMinimumDistance = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, 2
+		}
+	}
 	return root
 }
 
@@ -142,15 +153,25 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := "`sightline --help` lists the commands"
+	hint := fmt.Sprintf("`%s --help` lists the commands", cmd.CommandPath())
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "did you mean `sightline " + strings.Join(near, "` or `sightline ") + "`?"
+		hint = "did you mean `" + cmd.CommandPath() + " " + strings.Join(near, "` or `"+cmd.CommandPath()+" ") + "`?"
 	}
-	return hintError{fmt.Errorf("unknown command %q", args[0]), hint}
+	return hintError{fmt.Errorf("unknown command %q of %s", args[0], cmd.CommandPath()), hint}
 }
 
-// noArgs refuses arguments.
+// noArgs refuses arguments, and flags that are required and missing.
 func noArgs(cmd *cobra.Command, args []string) error {
+	var missing []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[cobra.BashCompOneRequiredFlag] != nil && !f.Changed {
+			missing = append(missing, "--"+f.Name)
+		}
+	})
+	if len(args) == 0 && len(missing) > 0 {
+		example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+		return hintError{fmt.Errorf("%s needs %s", cmd.CommandPath(), strings.Join(missing, " and ")), "try `" + example + "`"}
+	}
 	if len(args) > 0 {
 		return hintError{fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0]), fmt.Sprintf("`%s --help` shows how it is used", cmd.CommandPath())}
 	}
