@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -72,6 +73,11 @@ func Follow(ctx context.Context, s Source, o FollowOptions) error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	log := o.Logger.With("source", s.Name(), "host", s.Host())
+	if nudged, ok := s.(Nudged); ok {
+		var wg sync.WaitGroup
+		wg.Go(func() { followNudges(ctx, nudged, o, log) })
+		defer wg.Wait()
+	}
 	failures := 0
 	for {
 		wait := min(o.Poll, time.Second)
@@ -105,42 +111,35 @@ func Follow(ctx context.Context, s Source, o FollowOptions) error {
 				o.Synced(err)
 			}
 		}
-		if err := pause(ctx, s, o, wait, log); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
 		}
 	}
 }
 
-// pause waits, and lets a source that is nudged meanwhile read what has changed.
-func pause(ctx context.Context, s Source, o FollowOptions, wait time.Duration, log *slog.Logger) error {
-	var nudge <-chan struct{}
-	nudged, ok := s.(Nudged)
-	if ok {
-		nudge = nudged.Nudge()
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+// followNudges lets a source read what it is told of, until ctx ends.
+func followNudges(ctx context.Context, s Nudged, o FollowOptions, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-			return nil
-		case <-nudge:
-			g := o.Graph()
-			if g == nil {
-				continue
-			}
-			sink := &countingSink{Sink: o.Sink}
-			err := guarded(s, func() error { return nudged.SyncNudged(ctx, g, sink) })
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				log.Warn("what webhooks told of was not read completely; it is read with the next synchronisation", "error", err)
-			}
-			o.Metrics.recordNudge(s, err, sink.runs.Load())
+			return
+		case <-s.Nudge():
 		}
+		g := o.Graph()
+		if g == nil {
+			continue // the source keeps it for the next nudge
+		}
+		sink := &countingSink{Sink: o.Sink}
+		err := guarded(s, func() error { return s.SyncNudged(ctx, g, sink) })
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			log.Warn("what webhooks told of was not read completely; it is read again after the next synchronisation", "error", err)
+		}
+		o.Metrics.recordNudge(s, err, sink.runs.Load())
 	}
 }
 

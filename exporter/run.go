@@ -121,7 +121,8 @@ type Source interface {
 }
 
 // Nudged is a Source that learns of changes in between, as by webhooks. After each value of Nudge, SyncNudged reads what is
-// known to have changed, and nothing else. It is never called while Sync runs, nor concurrently with itself.
+// known to have changed, and nothing else. It may be called while Sync runs, which can take long when the budget of calls
+// is small, and never concurrently with itself.
 type Nudged interface {
 	Source
 	Nudge() <-chan struct{}

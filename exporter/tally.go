@@ -66,8 +66,9 @@ type Tally struct {
 const NativeSchema = 3
 
 var (
-	pipelineBounds = []float64{10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600}
-	taskBounds     = []float64{10, 60, 300, 1800}
+	// Few, because each costs a line per series in the text format: native histograms have the resolution.
+	pipelineBounds = []float64{60, 300, 600, 900, 1800, 3600, 7200}
+	taskBounds     = []float64{60, 600}
 )
 
 func bounds(l Level) []float64 {

@@ -1,8 +1,10 @@
 package gitlab
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -139,15 +141,21 @@ func BenchmarkFirstReading(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bytes := 0
+	bytes, packed := 0, 0
+	zip := gzip.NewWriter(counter{&packed})
 	for _, f := range families {
-		n, err := expfmt.MetricFamilyToText(counter{&bytes}, f)
-		if err != nil {
-			b.Fatal(n, err)
+		n := bytes
+		if _, err := expfmt.MetricFamilyToText(io.MultiWriter(counter{&bytes}, zip), f); err != nil {
+			b.Fatal(err)
 		}
+		b.Logf("%s: %d series, %d bytes", f.GetName(), len(f.GetMetric()), bytes-n)
+	}
+	if err := zip.Close(); err != nil {
+		b.Fatal(err)
 	}
 	b.ReportMetric(time.Since(at).Seconds(), "s/scrape")
 	b.ReportMetric(float64(bytes)/1e6, "MB/scrape")
+	b.ReportMetric(float64(packed)/1e6, "MB-gzip/scrape")
 }
 
 type counter struct{ n *int }

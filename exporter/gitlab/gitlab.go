@@ -130,11 +130,9 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 			if ctx.Err() != nil {
 				return nil
 			}
-			f := s.follower(id)
-			f.project, f.claims = byProject[id].project, byProject[id].claims
-			if err := f.sync(ctx, g, to); err != nil && ctx.Err() == nil {
+			if err := s.follower(id).sync(ctx, g, to, byProject[id]); err != nil && ctx.Err() == nil {
 				mu.Lock()
-				partial.Errs = append(partial.Errs, fmt.Errorf("project %s: %w", f.project.Path, err))
+				partial.Errs = append(partial.Errs, fmt.Errorf("project %s: %w", byProject[id].Path, err))
 				mu.Unlock()
 			}
 			return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
@@ -24,9 +25,10 @@ const (
 	fewPipelines = 2
 )
 
-// A follower reads one project. It is used by one goroutine at a time.
+// A follower reads one project.
 type follower struct {
 	*Source
+	busy    sync.Mutex // held by a reading; it guards what follows
 	project project
 	claims  []claim
 	cursor  string
@@ -55,7 +57,10 @@ type openPipeline struct {
 	Changed  time.Time `json:"changed"`
 }
 
-func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink, c *claimed) error {
+	f.busy.Lock()
+	defer f.busy.Unlock()
+	f.project, f.claims = c.project, c.claims
 	if f.opts.Now().Before(f.notUntil) {
 		return fmt.Errorf("%w (%d failures, the next attempt is at %s)", f.lastErr, f.failures, f.notUntil.UTC().Format(time.TimeOnly))
 	}

@@ -336,12 +336,8 @@ func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.S
 	s.mu.Unlock()
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(followed)) {
-		f, marks := followed[id], byProject[id]
-		if len(marks) == 0 && len(f.cached) == 0 {
-			continue
-		}
-		if err := f.nudged(ctx, g, to, marks); err != nil {
-			errs = append(errs, fmt.Errorf("project %s: %w", f.project.Path, err))
+		if err := followed[id].nudged(ctx, g, to, byProject[id]); err != nil {
+			errs = append(errs, fmt.Errorf("project %d: %w", id, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -349,6 +345,11 @@ func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.S
 
 // nudged reads the marked pipelines of one project, and those that wait for nothing but time.
 func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sink, marks map[string]mark) error {
+	f.busy.Lock()
+	defer f.busy.Unlock()
+	if len(marks) == 0 && len(f.cached) == 0 {
+		return nil
+	}
 	r, err := f.begin(g, to)
 	if err != nil {
 		return err

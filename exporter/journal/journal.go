@@ -99,7 +99,7 @@ var (
 	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent, bucketOutbox}
 )
 
-const format = "1"
+const format = "2"
 
 var errCorrupt = errors.New("journal is damaged")
 
@@ -674,7 +674,7 @@ func (c *change) count(r *exporter.Run, b *exporter.Batch) {
 		c.tally(k, r.ID.Host, b).Observe(*r.Duration)
 	}
 	if r.Queued != nil && r.Level == exporter.LevelPipeline {
-		k.Measure = exporter.MeasurePending
+		k.Measure, k.Result = exporter.MeasurePending, "" // nothing has come of it while it waits
 		c.tally(k, r.ID.Host, b).Observe(*r.Queued)
 	}
 }
