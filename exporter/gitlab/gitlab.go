@@ -163,7 +163,7 @@ func (s *Source) follower(id int64) *follower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.followed[id] == nil {
-		s.followed[id] = &follower{Source: s, cursor: "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10), cached: map[int64][]job{}}
+		s.followed[id] = &follower{Source: s, cursor: "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10), cached: map[int64]cached{}}
 	}
 	return s.followed[id]
 }

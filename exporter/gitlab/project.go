@@ -32,11 +32,17 @@ type follower struct {
 	project project
 	claims  []claim
 	cursor  string
-	cached  map[int64][]job // of open pipelines that wait for nothing but time
+	cached  map[int64]cached // of open pipelines that wait for nothing but time
 
 	failures int
 	notUntil time.Time
 	lastErr  error
+}
+
+// cached are the jobs of a pipeline, and when they were judged.
+type cached struct {
+	jobs   []job
+	judged time.Time
 }
 
 // position is what is stored of a project. Times are GitLab's.
@@ -285,10 +291,10 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 	slices.Sort(ids)
 	for _, id := range ids {
 		o := r.Open[id]
-		list, ok := r.cached[id]
+		c, ok := r.cached[id]
 		var err error
 		if !ok {
-			list, err = r.jobsOf(ctx, id)
+			c.jobs, err = r.jobsOf(ctx, id)
 		}
 		if isStatus(err, http.StatusNotFound) { // deleted
 			delete(r.Open, id)
@@ -298,7 +304,7 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 		if err != nil {
 			return err
 		}
-		if err := r.judge(ctx, o.Pipeline, list, o.Changed); err != nil {
+		if err := r.judge(ctx, o.Pipeline, c.jobs, o.Changed); err != nil {
 			return err
 		}
 	}
@@ -377,7 +383,7 @@ func (r *reading) keep(row pipeline, jobs []job, settled bool, changed time.Time
 	busy := slices.ContainsFunc(jobs, func(j job) bool { return !terminal(j.Status) && j.Status != "manual" })
 	if !busy && len(jobs) > 0 && terminal(row.Status) {
 		wait = 0 // all that is missing is time; a change would show in the feed
-		r.cached[row.ID] = jobs
+		r.cached[row.ID] = cached{jobs, now}
 	}
 	r.Open[row.ID] = &openPipeline{row, now.Add(min(wait, 10*time.Minute)), changed}
 }

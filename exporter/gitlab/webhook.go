@@ -21,6 +21,7 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/upstream"
 )
 
 // maxHook is the size of the largest body that GitLab sends.
@@ -166,16 +167,24 @@ var errNoHook = errors.New("the body is no webhook of GitLab")
 // hooks are the changes that webhooks told of and that have not been read. Safe for concurrent use.
 type hooks struct {
 	mu      sync.Mutex
-	pending map[string]mark // by cursor
-	seen    map[string]bool // idempotency keys
+	pending map[string]mark      // by cursor
+	came    map[string]time.Time // when, by cursor; not of those that a restart found in the journal
+	armed   bool                 // a timer will nudge
+	seen    map[string]bool      // idempotency keys
 	order   []string
 	nudge   chan struct{}
 }
 
-const rememberedKeys = 10_000
+const (
+	rememberedKeys = 10_000
+	longestKey     = 200 // bytes; a longer one is no idempotency key of GitLab's
+)
 
 // hook stores what a webhook tells of, and says what became of it.
 func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, body []byte) (result string, err error) {
+	if len(key) > longestKey {
+		key = ""
+	}
 	if s.hooks.known(key) {
 		return exporter.WebhookRepeated, nil
 	}
@@ -196,7 +205,7 @@ func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, 
 		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor, Position: string(text)}); err != nil {
 			return "", err
 		}
-		s.hooks.put(cursor, m)
+		s.hooks.put(cursor, m, s.opts.Now())
 		result = exporter.WebhookStored
 	}
 	s.hooks.remember(key)
@@ -250,12 +259,15 @@ func (h *hooks) newer(cursor string, m mark) bool {
 	return !ok || have.Pipeline.Status != m.Pipeline.Status && !terminal(have.Pipeline.Status) && m.Pipeline.Status != ""
 }
 
-func (h *hooks) put(cursor string, m mark) {
+func (h *hooks) put(cursor string, m mark, now time.Time) {
 	h.mu.Lock()
 	if h.pending == nil {
 		h.pending = map[string]mark{}
 	}
-	h.pending[cursor] = m
+	if h.came == nil {
+		h.came = map[string]time.Time{}
+	}
+	h.pending[cursor], h.came[cursor] = m, now
 	h.mu.Unlock()
 	h.wake()
 }
@@ -340,10 +352,29 @@ func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.S
 			errs = append(errs, fmt.Errorf("project %d: %w", id, err))
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(byProject)) {
+		if _, ok := followed[id]; !ok && !s.follows(id) { // no entity names it any more
+			errs = append(errs, s.forget(ctx, to, byProject[id]))
+		}
+	}
 	return errors.Join(errs...)
 }
 
-// nudged reads the marked pipelines of one project, and those that wait for nothing but time.
+// forget takes marks out of the journal, unless another webhook has come meanwhile.
+func (s *Source) forget(ctx context.Context, to exporter.Sink, marks map[string]mark) error {
+	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+		if !s.hooks.done(cursor, marks[cursor]) {
+			continue
+		}
+		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nudged reads the marked pipelines of one project, and those that wait for nothing but time. A pipeline that has ended is
+// read only when no retry can follow any more: a retry of which the webhook is late or lost is seen then.
 func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sink, marks map[string]mark) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
@@ -357,29 +388,55 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	if r.stored == "" || !r.Floor.IsZero() {
 		return nil // the first reading finds them
 	}
+	var errs []error
+	read, again := map[string]mark{}, time.Duration(0)
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
-		if err := r.marked(ctx, marks[cursor].Pipeline); err != nil {
-			return err
+		m := marks[cursor]
+		if wait := f.hooks.fresh(cursor, f.opts.Now()); wait > 0 && (m.Pipeline.Status == "" || terminal(m.Pipeline.Status)) {
+			if again == 0 || wait < again {
+				again = wait
+			}
+			continue
 		}
+		err := r.marked(ctx, m.Pipeline)
+		var status *upstream.StatusError
+		switch {
+		case err == nil:
+		case !errors.As(err, &status):
+			return err
+		case status.Code/100 == 4 && status.Code != http.StatusTooManyRequests: // asking again is useless; polling finds what may be read
+			f.opts.Logger.Warn("a pipeline that a webhook told of cannot be read", "source", "gitlab", "host", f.host, "project", f.project.Path, "error", err)
+		default:
+			errs = append(errs, err)
+			continue
+		}
+		read[cursor] = m
 	}
-	if err := r.look(ctx, func(id int64) bool { _, ok := r.cached[id]; return ok }); err != nil {
+	now := r.clock.now()
+	err = r.look(ctx, func(id int64) bool {
+		c, ok := r.cached[id]
+		if !ok || now.Sub(c.judged) < quiet {
+			return false
+		}
+		delete(r.cached, id) // to be read anew
+		return true
+	})
+	if err != nil {
 		return err
 	}
 	if err := r.finish(ctx); err != nil {
 		return err
 	}
-	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
-		if !f.hooks.done(cursor, marks[cursor]) {
-			continue // another webhook has come meanwhile
-		}
-		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor}); err != nil {
-			return err
-		}
+	if err := f.forget(ctx, to, read); err != nil {
+		return err
 	}
-	if len(f.cached) > 0 {
-		f.hooks.later(settleDelay)
+	if len(f.cached) > 0 && again == 0 {
+		again = settleDelay
 	}
-	return nil
+	if again > 0 {
+		f.hooks.later(again)
+	}
+	return errors.Join(errs...)
 }
 
 // marked reads one pipeline. One that is under way costs no call.
@@ -428,12 +485,35 @@ func (h *hooks) done(cursor string, m mark) bool {
 		return false
 	}
 	delete(h.pending, cursor)
+	delete(h.came, cursor)
 	return true
 }
 
-// later nudges after a while.
+// fresh gives how long a mark has to wait until no retry can follow what it tells of.
+func (h *hooks) fresh(cursor string, now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	came, ok := h.came[cursor]
+	if !ok || came.After(now) {
+		return 0
+	}
+	return max(settleDelay-now.Sub(came), 0)
+}
+
+// later nudges after a while. One timer runs at most: each nudge may lead to another one.
 func (h *hooks) later(d time.Duration) {
-	time.AfterFunc(d, h.wake)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.armed {
+		return
+	}
+	h.armed = true
+	time.AfterFunc(d, func() {
+		h.mu.Lock()
+		h.armed = false
+		h.mu.Unlock()
+		h.wake()
+	})
 }
 
 func (h *hooks) wake() {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -121,6 +122,88 @@ func TestAWebhookThatWasStoredSurvivesAKill(t *testing.T) {
 	w.want(map[string]uint64{"job build failure": 1, "first failure": 1})
 	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); len(left) != 0 {
 		t.Errorf("the journal still holds %v", left)
+	}
+}
+
+func TestARetryWhoseWebhooksAreLostBelongsToTheFirstFinish(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	p := w.add("failed")
+	w.pass(62 * time.Second)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	if err := w.nudge(); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(5 * time.Second)
+	w.attempt(p, "build", w.now, "success") // nothing tells of it
+	w.later()
+	w.want(map[string]uint64{"job build failure": 1})
+	w.pass(2 * time.Minute)
+	w.sync()
+	w.want(map[string]uint64{"job build failure": 1, "job build success": 1, "first success": 1})
+}
+
+func TestOneTimerAtMostWaitsForPipelinesToSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hooks{nudge: make(chan struct{}, 1)}
+		wakes := 0
+		for range 60 { // a busy minute
+			h.later(settleDelay)
+			time.Sleep(time.Second) // of the test's clock
+			select {
+			case <-h.nudge:
+				wakes++
+			default:
+			}
+		}
+		if wakes > 6 {
+			t.Errorf("%d nudges in a minute, want one in %s at most", wakes, settleDelay)
+		}
+	})
+}
+
+func TestAWebhookWhosePipelineCannotBeReadIsNotAskedForForEver(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	for _, code := range []int{http.StatusForbidden, http.StatusInternalServerError} {
+		from := w.now
+		bad := w.add("failed")
+		w.pass(time.Second)
+		w.add("success")
+		w.pass(5 * time.Minute)
+		for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+			w.send(h)
+		}
+		w.fake.Break = func(r *http.Request, rw http.ResponseWriter) bool {
+			if r.URL.Path != fmt.Sprintf("/api/v4/projects/42/pipelines/%d", bad.ID) {
+				return false
+			}
+			rw.WriteHeader(code)
+			return true
+		}
+		w.pass(settleDelay)
+		err := w.source.SyncNudged(t.Context(), w.graph, w.journal)
+		want := 0
+		if code == http.StatusInternalServerError {
+			want = 1
+		}
+		left := w.journal.Positions("gitlab/gitlab.example.com/hooks/")
+		if len(left) != want || (err != nil) != (want > 0) {
+			t.Errorf("with %d: %v left, want %d, and error %v", code, left, want, err)
+		}
+	}
+	w.want(map[string]uint64{"job build success": 2, "first success": 2})
+	w.graph = graphOf(t)
+	w.fake.Break = nil
+	w.sync()
+	if err := w.source.SyncNudged(t.Context(), w.graph, w.journal); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); len(left) != 0 {
+		t.Errorf("of a project that nobody names any more %v is left", left)
 	}
 }
 
