@@ -16,6 +16,7 @@ func newGenerate(env environment) *cobra.Command {
 	var conf, out, rules, fail string
 	var paths []string
 	var force bool
+	var manifests manifestFlags
 	cmd := &cobra.Command{
 		Use: "generate --catalog PATH --out DIR", Short: "Write rules, dashboards and alertmanager.yml for a catalog", Args: noArgs,
 		Long: `Generate compiles a catalog and writes the result to a folder: Prometheus rules for each entity, Grafana dashboards,
@@ -23,7 +24,8 @@ an alertmanager.yml and problems.json. Equal input gives identical bytes; only c
 that an earlier run made are replaced or deleted.`,
 		Example: `  sightline generate --catalog catalog-info.yaml --out out
   sightline generate --catalog 'services/**/catalog-info.yaml' --catalog org/ --config sightline.yaml --out out
-  sightline generate --catalog catalog/ --out out --rules sloth`,
+  sightline generate --catalog catalog/ --out out --rules sloth
+  sightline generate --catalog catalog/ --out out --manifests --namespace monitoring --label release=prometheus`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("rules", rules, "exact", "sloth"); err != nil {
 				return err
@@ -40,6 +42,9 @@ that an earlier run made are replaced or deleted.`,
 			p, err := compile(cmd.Context(), c, rules == "sloth")
 			bar.done()
 			if err != nil {
+				return err
+			}
+			if err := manifests.add(p); err != nil {
 				return err
 			}
 			if err := reportText(env.stderr, p.Problems, newStyle(env.stderr, env.env)); err != nil {
@@ -70,6 +75,7 @@ that an earlier run made are replaced or deleted.`,
 	f.StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	f.StringVar(&out, "out", "", "folder to write to")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
+	manifests.flags(f)
 	f.BoolVar(&force, "force", false, "also when a large part of the files would be deleted")
 	f.StringVar(&fail, "fail-on", "error", "exit with 1 from this severity on: error, warning or never")
 	cobra.CheckErr(cmd.MarkFlagRequired("out"))
@@ -80,6 +86,7 @@ func newDiff(env environment) *cobra.Command {
 	var conf, against, rules string
 	var paths []string
 	var code bool
+	var manifests manifestFlags
 	cmd := &cobra.Command{
 		Use: "diff --catalog PATH --against DIR", Short: "Show what generate would change in a folder", Args: noArgs,
 		Long: `Diff prints the files that generate would add (+), change (~) and delete (-), with the changed lines. It writes nothing.`,
@@ -95,6 +102,9 @@ func newDiff(env environment) *cobra.Command {
 			}
 			p, err := compile(cmd.Context(), c, rules == "sloth")
 			if err != nil {
+				return err
+			}
+			if err := manifests.add(p); err != nil {
 				return err
 			}
 			old, err := files.Read(against)
@@ -119,6 +129,7 @@ func newDiff(env environment) *cobra.Command {
 	f.StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	f.StringVar(&against, "against", "", "folder that generate wrote")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
+	manifests.flags(f)
 	f.BoolVar(&code, "exit-code", false, "exit with 1 when there are changes")
 	cobra.CheckErr(cmd.MarkFlagRequired("against"))
 	return cmd
