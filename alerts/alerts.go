@@ -341,10 +341,10 @@ func (c *Config) secret(r receiver, d Destination) string {
 // WatchdogRules is the rule group of the dead man's switch.
 func WatchdogRules() slo.RuleGroup {
 	return slo.RuleGroup{Name: "sightline-watchdog", Interval: time.Minute, Rules: []slo.Rule{{
-		Alert: WatchdogAlert, Expr: "vector(1)", Labels: map[string]string{"severity": "none"},
-		Annotations: map[string]string{
-			"summary":     "Alerting works.",
-			"description": "This alert always fires. When it stops arriving, Prometheus, Alertmanager or the way between them is broken.",
+		Alert: WatchdogAlert, Expr: "vector(1)", Labels: slo.Labels{{Name: "severity", Value: "none"}},
+		Annotations: slo.Labels{
+			{Name: "description", Value: "This alert always fires. When it stops arriving, Prometheus, Alertmanager or the way between them is broken."},
+			{Name: "summary", Value: "Alerting works."},
 		},
 	}}}
 }

@@ -150,8 +150,8 @@ func newPast(g *catalog.Graph, o *slo.Objective, start time.Time, events map[str
 	for _, group := range slo.Groups(*o, slo.RuleOptions{Anchored: true}) {
 		for _, r := range group.Rules {
 			labels := map[string]string{"__name__": r.Record}
-			for k, v := range r.Labels {
-				labels[k] = v
+			for _, l := range r.Labels {
+				labels[l.Name] = l.Value
 			}
 			switch r.Record {
 			case slo.SeriesErrors:

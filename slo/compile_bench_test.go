@@ -2,6 +2,7 @@ package slo
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -26,14 +27,19 @@ func BenchmarkCompile10000(b *testing.B) {
 	}
 	var ours, sloths time.Duration
 	var body []byte
+	var allocations uint64
+	var before, after runtime.MemStats
 	b.ReportAllocs()
 	for b.Loop() {
+		runtime.ReadMemStats(&before)
 		began := time.Now()
 		for i := range objectives {
 			body = AppendYAML(body[:0], Groups(objectives[i], RuleOptions{}))
 		}
 		ours += time.Since(began)
 		b.StopTimer()
+		runtime.ReadMemStats(&after)
+		allocations += after.Mallocs - before.Mallocs
 		began = time.Now()
 		for i := 0; i < len(objectives); i += 100 {
 			if _, err := SlothGroups(b.Context(), objectives[i]); err != nil {
@@ -45,5 +51,6 @@ func BenchmarkCompile10000(b *testing.B) {
 	}
 	n := float64(b.N * len(objectives))
 	b.ReportMetric(float64(ours.Microseconds())/n, "µs/objective")
+	b.ReportMetric(float64(allocations)/n, "allocs/objective")
 	b.ReportMetric(100*float64(sloths)/float64(ours), "×sloth")
 }

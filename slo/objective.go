@@ -34,8 +34,8 @@ import (
 	"github.com/sightline-dev/sightline/catalog"
 )
 
-// A Target is the wanted share of good events, kept as the decimal text of the user so that it prints exactly.
-type Target struct{ percent string } // e.g. "99.9"; 0 < percent < 100
+// A Target is the wanted share of good events, kept as decimal text so that it prints exactly; 0 < percent < 100.
+type Target struct{ percent, ratio, budget string } // e.g. "99.9", "0.999" and "0.001"
 
 // An Objective is a target for one indicator of one entity over a window.
 type Objective struct {
@@ -104,5 +104,5 @@ type Rule struct {
 	Record, Alert       string
 	Expr                string
 	For                 time.Duration
-	Labels, Annotations map[string]string
+	Labels, Annotations Labels
 }

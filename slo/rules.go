@@ -1,7 +1,6 @@
 package slo
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,131 +58,146 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	if opts.ScrapeInterval <= 0 {
 		opts.ScrapeInterval = time.Minute
 	}
-	base := "5m] anchored"
-	if !opts.Anchored {
-		base = strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s]"
+	base, errorQuery, totalQuery := "5m", o.ErrorQuery, o.TotalQuery
+	if opts.Anchored {
+		errorQuery, totalQuery = anchor(errorQuery), anchor(totalQuery)
+	} else {
+		base = strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s"
 	}
-	query := func(q, window string) string {
-		if strings.HasSuffix(window, "anchored") {
-			return strings.ReplaceAll(anchor(q), "$window", strings.TrimSuffix(window, "] anchored"))
-		}
-		return strings.ReplaceAll(q, "$window", strings.TrimSuffix(window, "]"))
-	}
-	id := o.ID()
-	match := `{sloth_id=` + strconv.Quote(id) + `}`
-	ids := map[string]string{"entity": o.Entity.String(), "sloth_id": id, "sloth_service": o.Service(), "sloth_slo": o.Indicator}
-	derived := maps.Clone(ids)
-	if s := o.Owner.String(); s != "" {
-		derived["owner"] = s
-	}
-	if s := o.System.String(); s != "" {
-		derived["system"] = s
-	}
-	with := func(more ...string) map[string]string {
-		m := maps.Clone(derived)
-		for i := 0; i+1 < len(more); i += 2 {
-			m[more[i]] = more[i+1]
-		}
-		return m
-	}
-	errorsExpr := func(w string) string {
-		return "(" + query(o.ErrorQuery, w) + ") or 0 * (" + query(o.TotalQuery, w) + ")"
-	}
-	ratio := func(errs, total string) string {
-		s := "(" + errs + ") / (" + total + " > 0)"
-		if o.NoTraffic == NoTrafficGood {
-			s = "(" + s + ") or 0 * " + total
-		}
-		return s
-	}
-	sums := func(errs, total, w string) string {
-		return ratio("sum_over_time("+errs+match+"["+w+"])", "sum_over_time("+total+match+"["+w+"])")
+	c := compiler{o: &o, rules: make([]Rule, 0, 24), labels: make(slab, 0, 120)}
+	t := &c.text
+	entity, service := o.Entity.String(), o.Service()
+	t.Grow(7<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(service)+len(o.Indicator))) // what it comes to
+	id := t.join(service, "-", o.Indicator)
+	c.match = t.join(`{sloth_id=`, strconv.Quote(id), `}`)
+	ids := c.labels.labels(nil, Label{"entity", entity}, Label{"sloth_id", id}, Label{"sloth_service", service}, Label{"sloth_slo", o.Indicator})
+	derived := c.labels.labels(ids, Label{"owner", o.Owner.String()}, Label{"system", o.System.String()})
+	over := func(window string) Labels { return c.labels.labels(derived, Label{"sloth_window", window}) }
+	sloURL, dashboardURL := c.fill(opts.SLOURL), c.fill(opts.DashboardURL)
+	annotations := func(summary, description string) Labels {
+		return c.labels.labels(nil, Label{"dashboard_url", dashboardURL}, Label{"description", description}, Label{"runbook_url", o.Runbook},
+			Label{"slo_url", sloURL}, Label{"summary", t.join(entity, " ", o.Indicator, summary)})
 	}
 
-	fast := RuleGroup{Name: "sightline-slo-fast-" + id, Interval: time.Minute}
-	record := func(g *RuleGroup, name, expr string, labels map[string]string) {
-		g.Rules = append(g.Rules, Rule{Record: name, Expr: expr, Labels: labels})
+	rates := func(errorQuery, totalQuery, window string) (errs, total string) {
+		total = t.replace(totalQuery, "$window", window)
+		return t.join("(", t.replace(errorQuery, "$window", window), ") or 0 * (", total, ")"), total
 	}
-	record(&fast, SeriesErrors, errorsExpr(base), ids)
-	record(&fast, SeriesTotal, query(o.TotalQuery, base), ids)
-	for _, w := range []string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"} {
-		expr := sums(SeriesErrors, SeriesTotal, w)
+	errorsBase, totalBase := rates(errorQuery, totalQuery, base)
+	c.record(SeriesErrors, errorsBase, ids)
+	c.record(SeriesTotal, totalBase, ids)
+	for _, w := range [...]string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"} {
+		var expr string
 		switch w {
 		case "5m":
-			expr = ratio(SeriesErrors+match, SeriesTotal+match)
+			expr = c.ratio(t.join(SeriesErrors, c.match), t.join(SeriesTotal, c.match))
 		case "1h":
-			expr = ratio(errorsExpr("1h]"), "("+query(o.TotalQuery, "1h]")+")")
+			errs, total := rates(o.ErrorQuery, o.TotalQuery, "1h")
+			expr = c.ratio(errs, t.join("(", total, ")"))
+		default:
+			expr = c.sums(SeriesErrors, SeriesTotal, w)
 		}
-		record(&fast, SeriesErrorRatio+w, expr, with("sloth_window", w))
+		c.record(t.join(SeriesErrorRatio, w), expr, over(w))
 	}
-	annotations := func(summary, description string) map[string]string {
-		m := map[string]string{"summary": summary, "description": description}
-		fill := strings.NewReplacer("$entity", o.Entity.String(), "$indicator", o.Indicator)
-		for k, v := range map[string]string{"runbook_url": o.Runbook, "slo_url": fill.Replace(opts.SLOURL), "dashboard_url": fill.Replace(opts.DashboardURL)} {
-			if v != "" {
-				m[k] = v
-			}
-		}
-		return m
-	}
-	name := o.Entity.String() + " " + o.Indicator
 	budget := o.Target.ErrorBudget()
-	for _, severity := range []Severity{SeverityPage, SeverityTicket} {
+	pairs := o.Window.BurnPairs()
+	ticket := c.labels.labels(derived, Label{"severity", string(SeverityTicket)}, Label{"sloth_severity", string(SeverityTicket)})
+	for _, severity := range [...]Severity{SeverityPage, SeverityTicket} {
 		if o.MaxSeverity == SeverityOff || severity == SeverityPage && o.MaxSeverity == SeverityTicket {
 			continue
 		}
-		var clauses []string
-		for _, p := range o.Window.BurnPairs() {
+		expr := ""
+		for _, p := range pairs {
 			if p.Severity != severity || !p.CanFire(o.Target) {
 				continue
 			}
-			over := func(w string) string {
-				return "max by (" + identity + ") (" + SeriesErrorRatio + w + match + " > (" + p.Factor + " * " + budget + "))"
+			if expr != "" {
+				expr = t.join(expr, " or ")
 			}
-			clause := over(p.Short) + " and " + over(p.Long) + " and (sum_over_time(" + SeriesErrors + match + "[" + p.Long + "]) * 60 > 1.5)"
+			threshold := t.join(" > (", p.Factor, " * ", budget, "))")
+			expr = t.join(expr, "(max by ("+identity+") ("+SeriesErrorRatio, p.Short, c.match, threshold,
+				" and max by ("+identity+") ("+SeriesErrorRatio, p.Long, c.match, threshold,
+				" and (sum_over_time("+SeriesErrors, c.match, "[", p.Long, "]) * 60 > 1.5)")
 			if o.MinEvents > 0 {
-				clause += " and (sum_over_time(" + SeriesTotal + match + "[" + p.Long + "]) * 60 >= " + strconv.Itoa(o.MinEvents) + ")"
+				expr = t.join(expr, " and (sum_over_time("+SeriesTotal, c.match, "[", p.Long, "]) * 60 >= ", strconv.Itoa(o.MinEvents), ")")
 			}
-			clauses = append(clauses, "("+clause+")")
+			expr = t.join(expr, ")")
 		}
-		if len(clauses) > 0 {
-			fast.Rules = append(fast.Rules, Rule{
-				Alert: AlertBurn, Expr: strings.Join(clauses, " or "),
-				Labels:      with("severity", string(severity), "sloth_severity", string(severity)),
-				Annotations: annotations(name+" burns its error budget too fast", "The error ratio is far above what the target of "+o.Target.Percent()+" % over "+o.Window.String()+" allows."),
-			})
+		if expr == "" {
+			continue
 		}
+		labels := ticket
+		if severity == SeverityPage {
+			labels = c.labels.labels(derived, Label{"severity", string(SeverityPage)}, Label{"sloth_severity", string(SeverityPage)})
+		}
+		c.alert(AlertBurn, expr, 0, labels, annotations(" burns its error budget too fast",
+			t.join("The error ratio is far above what the target of ", o.Target.Percent(), " % over ", o.Window.String(), " allows.")))
 	}
 	if !o.Defaulted && o.MaxSeverity != SeverityOff {
-		fast.Rules = append(fast.Rules, Rule{
-			Alert: AlertAbsent, Expr: "absent(" + SeriesTotal + match + ")", For: 15 * time.Minute,
-			Labels:      with("severity", "ticket", "sloth_severity", "ticket"),
-			Annotations: annotations(name+" has no data", "The query of all events returns nothing; the objective cannot be measured."),
-		})
+		c.alert(AlertAbsent, t.join("absent("+SeriesTotal, c.match, ")"), 15*time.Minute, ticket,
+			annotations(" has no data", "The query of all events returns nothing; the objective cannot be measured."))
 	}
+	fast := RuleGroup{Name: t.join("sightline-slo-fast-", id), Interval: time.Minute, Rules: c.group()}
 
-	period := RuleGroup{Name: "sightline-slo-period-" + id, Interval: 5 * time.Minute}
 	w := o.Window.String()
-	record(&period, SeriesErrorsPeriod, errorsExpr(base), ids)
-	record(&period, SeriesTotalPeriod, query(o.TotalQuery, base), ids)
-	record(&period, SeriesErrorRatio+w, sums(SeriesErrorsPeriod, SeriesTotalPeriod, w), with("sloth_window", w))
-	record(&period, SeriesObjective, "vector("+o.Target.Ratio()+")", derived)
-	record(&period, SeriesErrorBudget, "vector("+budget+")", derived)
-	record(&period, SeriesPeriodDays, "vector("+strconv.Itoa(o.Window.Days)+")", derived)
-	max := func(series string) string { return "max by (" + identity + ") (" + series + match + ")" }
-	record(&period, SeriesCurrentBurnRate, max(SeriesErrorRatio+"5m")+" / "+budget, derived)
-	record(&period, SeriesPeriodBurnRate, max(SeriesErrorRatio+w)+" / "+budget, derived)
-	record(&period, SeriesBudgetRemaining, "1 - "+max(SeriesPeriodBurnRate), derived)
-	record(&period, SeriesInfo, "vector(1)", with("sloth_mode", "sightline", "sloth_objective", o.Target.Percent(), "sloth_spec", "sightline", "sloth_version", "exact"))
+	c.record(SeriesErrorsPeriod, errorsBase, ids)
+	c.record(SeriesTotalPeriod, totalBase, ids)
+	c.record(t.join(SeriesErrorRatio, w), c.sums(SeriesErrorsPeriod, SeriesTotalPeriod, w), over(w))
+	c.record(SeriesObjective, t.join("vector(", o.Target.Ratio(), ")"), derived)
+	c.record(SeriesErrorBudget, t.join("vector(", budget, ")"), derived)
+	c.record(SeriesPeriodDays, t.join("vector(", strconv.Itoa(o.Window.Days), ")"), derived)
+	c.record(SeriesCurrentBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio+"5m", c.match, ") / ", budget), derived)
+	c.record(SeriesPeriodBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio, w, c.match, ") / ", budget), derived)
+	c.record(SeriesBudgetRemaining, t.join("1 - max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")"), derived)
+	c.record(SeriesInfo, "vector(1)", c.labels.labels(derived, Label{"sloth_mode", "sightline"}, Label{"sloth_objective", o.Target.Percent()},
+		Label{"sloth_spec", "sightline"}, Label{"sloth_version", "exact"}))
 	if o.MaxSeverity != SeverityOff {
-		period.Rules = append(period.Rules, Rule{
-			Alert:       AlertExhausted,
-			Expr:        max(SeriesBudgetRemaining) + " <= 0 and (sum_over_time(" + SeriesErrorsPeriod + match + "[" + w + "]) * 300 > 1.5)",
-			Labels:      with("severity", "ticket", "sloth_severity", "ticket"),
-			Annotations: annotations(name+" has used up its error budget", "No error budget is left in the window of "+w+"."),
-		})
+		c.alert(AlertExhausted, t.join("max by ("+identity+") ("+SeriesBudgetRemaining, c.match,
+			") <= 0 and (sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "]) * 300 > 1.5)"), 0, ticket,
+			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
-	return []RuleGroup{fast, period}
+	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}
+}
+
+// A compiler makes the rules of one objective. Their texts, labels and rules each share one piece of memory.
+type compiler struct {
+	o      *Objective
+	match  string // the matcher of the objective's own series
+	text   text
+	labels slab
+	rules  []Rule
+	first  int // of the group that is being made
+}
+
+func (c *compiler) record(series, expr string, labels Labels) {
+	c.rules = append(c.rules, Rule{Record: series, Expr: expr, Labels: labels})
+}
+
+func (c *compiler) alert(name, expr string, pending time.Duration, labels, annotations Labels) {
+	c.rules = append(c.rules, Rule{Alert: name, Expr: expr, For: pending, Labels: labels, Annotations: annotations})
+}
+
+// group gives the rules made since the last group.
+func (c *compiler) group() []Rule {
+	rules := c.rules[c.first:len(c.rules):len(c.rules)]
+	c.first = len(c.rules)
+	return rules
+}
+
+func (c *compiler) ratio(errs, total string) string {
+	if c.o.NoTraffic == NoTrafficGood {
+		return c.text.join("((", errs, ") / (", total, " > 0)) or 0 * ", total)
+	}
+	return c.text.join("(", errs, ") / (", total, " > 0)")
+}
+
+func (c *compiler) sums(errs, total, window string) string {
+	return c.ratio(c.text.join("sum_over_time(", errs, c.match, "[", window, "])"), c.text.join("sum_over_time(", total, c.match, "[", window, "])"))
+}
+
+// fill puts the objective into an annotation's URL.
+func (c *compiler) fill(url string) string {
+	return c.text.replace(c.text.replace(url, "$entity", c.o.Entity.String()), "$indicator", c.o.Indicator)
 }
 
 // anchor puts the modifier "anchored" on the ranges that count an increase; functions over time do not know it. A query that
@@ -212,4 +226,30 @@ func anchor(query string) string {
 		query = query[:end] + " anchored" + query[end:]
 	}
 	return query
+}
+
+// A text makes many strings in one piece of memory.
+type text struct{ strings.Builder }
+
+// join gives the parts one after the other.
+func (t *text) join(parts ...string) string {
+	start := t.Len()
+	for _, p := range parts {
+		t.WriteString(p)
+	}
+	return t.String()[start:]
+}
+
+// replace is strings.ReplaceAll; old must not be empty.
+func (t *text) replace(s, old, with string) string {
+	start := t.Len()
+	for {
+		before, after, found := strings.Cut(s, old)
+		t.WriteString(before)
+		if !found {
+			return t.String()[start:]
+		}
+		t.WriteString(with)
+		s = after
+	}
 }

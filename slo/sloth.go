@@ -65,7 +65,7 @@ func SlothGroups(ctx context.Context, o Objective) ([]RuleGroup, error) {
 			}
 			group := RuleGroup{Name: g.name}
 			for _, rule := range g.rules {
-				group.Rules = append(group.Rules, Rule{Record: rule.Record, Alert: rule.Alert, Expr: rule.Expr, For: time.Duration(rule.For), Labels: rule.Labels, Annotations: rule.Annotations})
+				group.Rules = append(group.Rules, Rule{Record: rule.Record, Alert: rule.Alert, Expr: rule.Expr, For: time.Duration(rule.For), Labels: LabelsOf(rule.Labels), Annotations: LabelsOf(rule.Annotations)})
 			}
 			out = append(out, group)
 		}

@@ -1,7 +1,10 @@
 package slo
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
+	"math"
 	"math/big"
 	"strconv"
 	"strings"
@@ -13,11 +16,19 @@ func ParseTarget(percent string) (Target, error) {
 	if digits == "" || len(percent) > 20 || strings.Trim(digits, "0123456789") != "" || percent[0] == '.' || percent[len(percent)-1] == '.' {
 		return Target{}, fmt.Errorf("target %q is not a percentage such as \"99.9\"", percent)
 	}
-	r, _ := new(big.Rat).SetString(percent)
-	if r.Sign() <= 0 || r.Cmp(big.NewRat(100, 1)) >= 0 {
+	whole, fraction, _ := strings.Cut(percent, ".")
+	whole = strings.TrimLeft(whole, "0")
+	if len(whole) > 2 || strings.Trim(whole+fraction, "0") == "" {
 		return Target{}, fmt.Errorf("target %q is not between 0 and 100", percent)
 	}
-	return Target{percent}, nil
+	// A percentage is two places from the ratio; what the ratio lacks to 1 is 10 minus its last digit, 9 minus each other.
+	ratio := []byte("0." + strings.TrimRight("00"[len(whole):]+whole+fraction, "0"))
+	budget := bytes.Clone(ratio)
+	for i := 2; i < len(budget); i++ {
+		budget[i] = '0' + '9' - budget[i]
+	}
+	budget[len(budget)-1]++
+	return Target{percent, string(ratio), string(budget)}, nil
 }
 
 // Percent is the target as the user wrote it.
@@ -26,21 +37,25 @@ func (t Target) Percent() string { return t.percent }
 // IsZero tells whether t was never set.
 func (t Target) IsZero() bool { return t.percent == "" }
 
-func (t Target) ratio() *big.Rat {
-	r, ok := new(big.Rat).SetString(t.percent)
-	if !ok {
-		return new(big.Rat)
-	}
-	return r.Quo(r, big.NewRat(100, 1))
-}
-
-func (t Target) budget() *big.Rat { return new(big.Rat).Sub(big.NewRat(1, 1), t.ratio()) }
-
 // Ratio is the target as exact decimal text, "0.999" for 99.9 %.
-func (t Target) Ratio() string { return decimal(t.ratio()) }
+func (t Target) Ratio() string { return cmp.Or(t.ratio, "0") }
 
 // ErrorBudget is the allowed share of bad events as exact decimal text, "0.001" for 99.9 %.
-func (t Target) ErrorBudget() string { return decimal(t.budget()) }
+func (t Target) ErrorBudget() string { return cmp.Or(t.budget, "1") }
+
+func (t Target) exactBudget() *big.Rat {
+	r, _ := new(big.Rat).SetString(t.ErrorBudget())
+	return r
+}
+
+// Budget is the allowed share of bad events, for arithmetic.
+func (t Target) Budget() float64 {
+	f, err := strconv.ParseFloat(t.ErrorBudget(), 64)
+	if err != nil {
+		return 0
+	}
+	return f
+}
 
 // decimal prints r with as many digits as it needs, at most 24.
 func decimal(r *big.Rat) string {
@@ -71,11 +86,16 @@ func (p BurnPair) threshold(t Target) *big.Rat {
 	if !ok {
 		return new(big.Rat)
 	}
-	return f.Mul(f, t.budget())
+	return f.Mul(f, t.exactBudget())
 }
 
 // CanFire tells whether the threshold lies below 1, the largest possible error ratio.
 func (p BurnPair) CanFire(t Target) bool {
+	// Near 1 the exact numbers decide.
+	factor, err := strconv.ParseFloat(p.Factor, 64)
+	if about := factor * t.Budget(); err == nil && math.Abs(about-1) > 1e-6 {
+		return about < 1
+	}
 	return p.threshold(t).Cmp(big.NewRat(1, 1)) < 0
 }
 
@@ -86,12 +106,15 @@ func (w Window) BurnPairs() []BurnPair {
 	if w.Days == 0 {
 		return nil
 	}
-	factor := func(percent, longHours int64) string {
-		r := big.NewRat(percent*int64(w.Days)*24, 100*longHours)
-		if one := big.NewRat(1, 1); r.Cmp(one) < 0 {
-			r = one
+	factor := func(percent, longHours int) string {
+		above, below := percent*w.Days*24, 100*longHours
+		switch thousandths := above * 1000 / below; {
+		case above <= below:
+			return "1"
+		case above*1000%below == 0: // few digits, which a float holds
+			return strconv.FormatFloat(float64(thousandths)/1000, 'f', -1, 64)
 		}
-		return decimal(r)
+		return decimal(big.NewRat(int64(above), int64(below)))
 	}
 	return []BurnPair{
 		{SeverityPage, "5m", "1h", factor(2, 1)},
@@ -99,10 +122,4 @@ func (w Window) BurnPairs() []BurnPair {
 		{SeverityTicket, "2h", "1d", factor(10, 24)},
 		{SeverityTicket, "6h", "3d", factor(10, 72)},
 	}
-}
-
-// Budget is the allowed share of bad events, for arithmetic.
-func (t Target) Budget() float64 {
-	f, _ := t.budget().Float64()
-	return f
 }

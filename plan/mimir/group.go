@@ -75,7 +75,7 @@ func groupsOf(nodes []yaml.Node) ([]group, error) {
 		}
 		g := group{slo.RuleGroup{Name: read.Name, Interval: time.Duration(read.Interval)}, meaningful(read.More), n}
 		for at, r := range read.Rules {
-			g.Rules = append(g.Rules, slo.Rule{Record: r.Record, Alert: r.Alert, Expr: r.Expr, For: time.Duration(r.For), Labels: r.Labels, Annotations: r.Annotations})
+			g.Rules = append(g.Rules, slo.Rule{Record: r.Record, Alert: r.Alert, Expr: r.Expr, For: time.Duration(r.For), Labels: slo.LabelsOf(r.Labels), Annotations: slo.LabelsOf(r.Annotations)})
 			for k, v := range meaningful(r.More) {
 				g.more[fmt.Sprintf("rules[%d].%s", at, k)] = v
 			}

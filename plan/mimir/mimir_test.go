@@ -137,8 +137,8 @@ func rules(path string, groups ...string) plan.Artifact {
 	for _, g := range groups {
 		name, expr, _ := strings.Cut(g, " ")
 		list = append(list, slo.RuleGroup{Name: name, Interval: time.Minute, Rules: []slo.Rule{
-			{Record: "a:b", Expr: expr, Labels: map[string]string{"z": "1", "a": `"q"`}},
-			{Alert: "Burns", Expr: expr, For: 2 * time.Minute, Annotations: map[string]string{"summary": "it: burns"}},
+			{Record: "a:b", Expr: expr, Labels: slo.Labels{{Name: "a", Value: `"q"`}, {Name: "z", Value: "1"}}},
+			{Alert: "Burns", Expr: expr, For: 2 * time.Minute, Annotations: slo.Labels{{Name: "summary", Value: "it: burns"}}},
 		}})
 	}
 	return plan.Artifact{Kind: plan.KindRules, Path: path, Owner: catalog.NewRef("group", "", "team-pay"), Body: slo.AppendYAML(nil, list)}

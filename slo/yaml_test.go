@@ -1,0 +1,64 @@
+package slo
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestTheWriterIsReadBackByPrometheus(t *testing.T) {
+	groups := []RuleGroup{
+		{Name: `a "group"`, Interval: 5 * time.Minute, Rules: []Rule{
+			{Record: "a:b", Expr: `sum(rate(x{y=~"\\d+",z="ü"}[5m]))`, Labels: Labels{{"a", `C:\n`}, {"b", "true"}, {"c", "1\n2\t"}}},
+			{Alert: "A", Expr: "a:b > 0", For: 90 * time.Second, Labels: Labels{{"severity", "page"}}, Annotations: Labels{{"summary", "- {{ $value }}: #\u2028\ufeff\x7f"}}},
+		}},
+		{Name: "second", Rules: []Rule{{Record: "c", Expr: "vector(1)"}}},
+	}
+	read, errs := rulefmt.Parse(AppendYAML(nil, groups), false, model.UTF8Validation)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	var got []RuleGroup
+	for _, g := range read.Groups {
+		group := RuleGroup{Name: g.Name, Interval: time.Duration(g.Interval)}
+		for _, r := range g.Rules {
+			rule := Rule{Record: r.Record, Alert: r.Alert, Expr: r.Expr, For: time.Duration(r.For)}
+			if len(r.Labels) > 0 {
+				rule.Labels = LabelsOf(r.Labels)
+			}
+			if len(r.Annotations) > 0 {
+				rule.Annotations = LabelsOf(r.Annotations)
+			}
+			group.Rules = append(group.Rules, rule)
+		}
+		got = append(got, group)
+	}
+	if d := cmp.Diff(groups, got); d != "" {
+		t.Errorf("read back (-want +got):\n%s", d)
+	}
+}
+
+// FuzzQuoted checks that the YAML library reads what is written, of any bytes, beside another value.
+func FuzzQuoted(f *testing.F) {
+	for _, s := range []string{"", "checkout", `say "hi" \ n`, "a: b # c", "- x\n\ty\r\n", "é\u0085\u00a0\u2028\ufeff\ufffe\uffff😀", "\x00\x1b\x7f", "\xff\xc3"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		body := append(appendQuoted(append(appendQuoted(nil, s), ": "...), s), "\n\"other\": \"x\"\n"...)
+		var got map[string]string
+		if err := yaml.Unmarshal(body, &got); err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		valid := string([]rune(s)) // each bad byte becomes one U+FFFD
+		if valid == "other" {
+			t.Skip("the name of the other value")
+		}
+		if d := cmp.Diff(map[string]string{valid: valid, "other": "x"}, got); d != "" {
+			t.Errorf("%q is read as (-want +got):\n%s", body, d)
+		}
+	})
+}
