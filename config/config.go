@@ -28,6 +28,8 @@ type Config struct {
 	Sources      Sources           `yaml:"sources,omitempty" doc:"Systems whose work is counted."`
 	Store        Store             `yaml:"store,omitempty" doc:"Embedded Prometheus (path), or an existing Prometheus-compatible API (url)."`
 	Alertmanager Alertmanager      `yaml:"alertmanager,omitempty" doc:"Where alerts go, and what generated receivers need."`
+	Ruler        Ruler             `yaml:"ruler,omitempty" doc:"Mimir's or Cortex' ruler, to which apply writes rules."`
+	Files        Files             `yaml:"files,omitempty" doc:"Folder to which apply writes everything, as generate does."`
 	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana's address, for links."`
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
 	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run."`
@@ -109,8 +111,25 @@ type ScrapeJob struct {
 
 // Alertmanager says where alerts go.
 type Alertmanager struct {
-	URL       string    `yaml:"url,omitempty" doc:"Alertmanager that the embedded Prometheus notifies." example:"http://alertmanager:9093"`
+	URL       string    `yaml:"url,omitempty" doc:"Alertmanager that the embedded Prometheus notifies, and that apply tells to load file." example:"http://alertmanager:9093"`
+	File      string    `yaml:"file,omitempty" doc:"alertmanager.yml into which apply merges receivers and routes, below the route with the receiver sightline-fallback." example:"/etc/alertmanager/alertmanager.yml"`
 	Receivers Receivers `yaml:"receivers,omitempty" doc:"What generated receivers need."`
+}
+
+// Ruler is one tenant of Mimir's or Cortex' ruler.
+type Ruler struct {
+	URL       string `yaml:"url,omitempty" doc:"The ruler's configuration API: what stands before /{namespace}. Cortex has it at /api/v1/rules." example:"http://mimir:8080/prometheus/config/v1/rules"`
+	Tenant    string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID." example:"platform"`
+	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
+	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+	MaxGroups int    `yaml:"max_groups,omitempty" doc:"Rule groups that the tenant may have (ruler_max_rule_groups_per_tenant), checked before anything is written; 0 is not checked." example:"70"`
+	MaxRules  int    `yaml:"max_rules_per_group,omitempty" doc:"Rules that a group may have (ruler_max_rules_per_rule_group), checked before a group is written; 0 is not checked." example:"20"`
+}
+
+// Files is a folder for generated files.
+type Files struct {
+	Dir           string `yaml:"dir,omitempty" doc:"The folder." example:"/etc/prometheus/sightline"`
+	PrometheusURL string `yaml:"prometheus_url,omitempty" doc:"Prometheus that loads the rules; it is told by POST to /-/reload." example:"http://prometheus:9090"`
 }
 
 // Receivers holds what generated receivers need besides the teams' annotations.
@@ -358,8 +377,16 @@ func (c *Config) check(name string) error {
 	case c.Traces.OTLP == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
 		return bad("traces: otlp is missing", "write it like http://tempo:4318")
 	}
+	switch {
+	case c.Ruler.URL == "" && c.Ruler != Ruler{}:
+		return bad("ruler: url is missing", "write it like http://mimir:8080/prometheus/config/v1/rules")
+	case c.Ruler.MaxGroups < 0 || c.Ruler.MaxRules < 0:
+		return bad("ruler: a limit is negative", "write 0, or leave it out, where there is no limit")
+	case c.Files.Dir == "" && c.Files.PrometheusURL != "":
+		return bad("files: dir is missing", "name the folder that Prometheus' rule_files read")
+	}
 	type namedURL struct{ key, url string }
-	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}, {"logs.url", c.Logs.URL}, {"traces.otlp", c.Traces.OTLP}, {"traces.query", c.Traces.Query}}
+	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"ruler.url", c.Ruler.URL}, {"files.prometheus_url", c.Files.PrometheusURL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}, {"logs.url", c.Logs.URL}, {"traces.otlp", c.Traces.OTLP}, {"traces.query", c.Traces.Query}}
 	if b := c.Catalog.Backstage; b != nil {
 		if b.URL == "" {
 			return bad("catalog.backstage: url is missing", "write it like http://localhost:7007")

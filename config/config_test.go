@@ -22,6 +22,8 @@ sources:
     - {url: https://gitlab.example.com, token_file: /run/secrets/gitlab, webhook_secret_files: [/run/secrets/hook], groups: [], poll: 30s, calls_per_hour: 3600, backfill: 30d}
 store: {path: ./data, retention: 40d, scrape: [{job: shop, targets: [localhost:8080]}]}
 alertmanager: {url: http://alertmanager:9093, receivers: {slack: {api_url_file: /etc/alertmanager/secrets/slack}, email: {smarthost: mail:587, from: slo@example.com}}}
+ruler: {url: http://mimir:8080/prometheus/config/v1/rules, tenant: platform, max_groups: 70}
+files: {dir: /etc/prometheus/sightline, prometheus_url: http://prometheus:9090}
 logs: {url: http://loki:3100, tenant: ""}
 traces: {otlp: http://tempo:4318, query: http://tempo:3200}
 grafana: {url: http://grafana:3000, token_file: /run/secrets/grafana}
@@ -57,6 +59,9 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"scraping by somebody else's Prometheus", "store: {path: ./data,", "store: {url: http://p:9090,", "scrape needs the embedded", "let the Prometheus"},
 		{"a token for no URL", "store: {path: ./data,", "store: {tenant: t,", "belong to url", "set store.url"},
 		{"a target with a scheme", "localhost:8080]", "http://localhost:8080]", "not host:port", "without a scheme"},
+		{"a ruler without a URL", "url: http://mimir:8080/prometheus/config/v1/rules, ", "", "ruler: url is missing", "http://mimir"},
+		{"a negative limit", "max_groups: 70", "max_groups: -1", "ruler: a limit is negative", "0"},
+		{"a Prometheus without a folder", "dir: /etc/prometheus/sightline, ", "", "files: dir is missing", "rule_files"},
 		{"a tenant without a Loki", "logs: {url: http://loki:3100, tenant: \"\"}", "logs: {tenant: shop}", "logs: url is missing", "http://loki:3100"},
 		{"a token for no trace store", "traces: {otlp: http://tempo:4318,", "traces: {token_file: /run/secrets/tempo,", "traces: otlp is missing", "http://tempo:4318"},
 		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -83,18 +84,36 @@ that an earlier run made are replaced or deleted.`,
 }
 
 func newDiff(env environment) *cobra.Command {
-	var conf, against, rules string
-	var paths []string
+	var conf, against, rules, format string
+	var paths, names []string
 	var code bool
 	var manifests manifestFlags
 	cmd := &cobra.Command{
-		Use: "diff --catalog PATH --against DIR", Short: "Show what generate would change in a folder", Args: noArgs,
-		Long: `Diff prints the files that generate would add (+), change (~) and delete (-), with the changed lines. It writes nothing.`,
+		Use: "diff --catalog PATH --against DIR | --config FILE --target NAME", Short: "Show what generate would change in a folder, or apply at a target", Args: noArgs,
+		Long: `Diff prints the files that generate would add (+), change (~) and delete (-), with the changed lines; with --target what
+apply would do at targets of the configuration. It writes nothing.`,
 		Example: `  sightline diff --catalog catalog/ --against out
-  sightline diff --catalog catalog/ --against out --exit-code`,
+  sightline diff --catalog catalog/ --against out --exit-code
+  sightline diff --config sightline.yaml --target ruler`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("rules", rules, "exact", "sloth"); err != nil {
 				return err
+			}
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			if (against == "") == (len(names) == 0) {
+				return hintError{errors.New("diff needs either --against DIR or --target NAME"), "`sightline diff --help` shows how it is used"}
+			}
+			if len(names) > 0 {
+				p, targets, err := planFor(cmd.Context(), env, conf, paths, rules, names)
+				if err != nil {
+					return err
+				}
+				return diffTargets(cmd.Context(), env, p, targets, format, code)
+			}
+			if format != "text" {
+				return hintError{errors.New("--format json needs --target"), "leave it out, or name a target"}
 			}
 			c, err := loadConfig(conf, paths)
 			if err != nil {
@@ -131,7 +150,8 @@ func newDiff(env environment) *cobra.Command {
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
 	manifests.flags(f)
 	f.BoolVar(&code, "exit-code", false, "exit with 1 when there are changes")
-	cobra.CheckErr(cmd.MarkFlagRequired("against"))
+	f.StringArrayVar(&names, "target", nil, "target of the configuration ("+strings.Join(targetNames(), ", ")+"); repeatable")
+	f.StringVar(&format, "format", "text", "text or json; json only with --target")
 	return cmd
 }
 

@@ -34,6 +34,7 @@ const (
 
 // An environment is everything outside the program that a command may touch.
 type environment struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) string
 	reload         <-chan os.Signal // asks serve to read its configuration again
@@ -44,7 +45,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	code := run(ctx, environment{os.Stdout, os.Stderr, os.Getenv, reload}, os.Args[1:])
+	code := run(ctx, environment{os.Stdin, os.Stdout, os.Stderr, os.Getenv, reload}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -127,6 +128,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
 		Example: `  sightline demo                                        a simulated platform in your browser
   sightline lint catalog-info.yaml                      check the annotations
   sightline generate --catalog catalog/ --out out/      write rules, dashboards, alertmanager.yml
+  sightline apply --config sightline.yaml               write them to rulers, Alertmanager, folders
   sightline serve --config sightline.yaml               run beside Backstage`,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -139,7 +141,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return hintError{err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newLint(env), newDemo(env), newExplain(env), newVersion(env))
+	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newApply(env), newLint(env), newDemo(env), newExplain(env), newVersion(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" { // cobra's own takes any argument for a shell

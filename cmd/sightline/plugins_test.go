@@ -28,7 +28,7 @@ func startServe(t *testing.T, conf string) string {
 	out, stderr := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, environment{io.Discard, stderr, os.Getenv, nil}, []string{"serve", "--config", file})
+		code <- run(ctx, environment{nil, io.Discard, stderr, os.Getenv, nil}, []string{"serve", "--config", file})
 		stderr.Close()
 	}()
 	var log strings.Builder

@@ -17,7 +17,8 @@ func newStyle(w io.Writer, env func(string) string) style {
 	return style{isTerminal(w) && env("NO_COLOR") == "" && env("TERM") != "dumb"}
 }
 
-func isTerminal(w io.Writer) bool {
+// isTerminal tells whether a reader or writer is one.
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sightline-dev/sightline/config"
+	"github.com/sightline-dev/sightline/plan"
+	"github.com/sightline-dev/sightline/plan/alertmanager"
+	"github.com/sightline-dev/sightline/plan/files"
+	"github.com/sightline-dev/sightline/plan/mimir"
+	"github.com/sightline-dev/sightline/upstream"
+)
+
+// A targetMaker makes a target of a plan; it gives nil where the configuration does not ask for that target.
+type targetMaker func(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Target, error)
+
+// targetMakers are the targets by the name that --target takes, in the order in which they are applied: what alerts go
+// through stands before what makes them.
+var targetMakers = []struct {
+	name string
+	key  string // of the configuration
+	make targetMaker
+}{
+	{"alertmanager", "alertmanager.file", alertmanagerTarget},
+	{"ruler", "ruler.url", rulerTarget},
+	{"files", "files.dir", filesTarget},
+}
+
+// A finisher is a target that has something to do once, after all of an apply.
+type finisher interface {
+	Finish(ctx context.Context) error
+}
+
+func alertmanagerTarget(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Target, error) {
+	a := c.Alertmanager
+	if a.File == "" {
+		return nil, nil
+	}
+	if a.URL == "" {
+		return alertmanager.New(a.File, nil, p), nil
+	}
+	client, err := pool.Client(upstream.Options{Name: "alertmanager", BaseURL: a.URL, Tries: 1})
+	if err != nil {
+		return nil, err
+	}
+	return alertmanager.New(a.File, client, p), nil
+}
+
+func rulerTarget(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Target, error) {
+	r := c.Ruler
+	if r.URL == "" {
+		return nil, nil
+	}
+	client, err := pool.Client(upstream.Options{Name: "ruler", BaseURL: r.URL, TokenFile: r.TokenFile, CAFile: r.CAFile})
+	if err != nil {
+		return nil, err
+	}
+	return mimir.New(client, p, mimir.Options{Tenant: r.Tenant, Groups: r.MaxGroups, PerGroup: r.MaxRules}), nil
+}
+
+func filesTarget(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Target, error) {
+	f := c.Files
+	if f.Dir == "" {
+		return nil, nil
+	}
+	if f.PrometheusURL == "" {
+		return files.NewTarget(f.Dir, nil, p), nil
+	}
+	client, err := pool.Client(upstream.Options{Name: "prometheus", BaseURL: f.PrometheusURL, Tries: 1})
+	if err != nil {
+		return nil, err
+	}
+	return files.NewTarget(f.Dir, client, p), nil
+}
+
+// targetNames lists what --target takes.
+func targetNames() []string {
+	var names []string
+	for _, m := range targetMakers {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// A namedTarget is a target with the name that --target takes.
+type namedTarget struct {
+	name string
+	plan.Target
+}
+
+// targetsOf makes the targets that are named, or all that the configuration asks for.
+func targetsOf(c *config.Config, p *plan.Plan, names []string) ([]namedTarget, error) {
+	for _, n := range names {
+		if err := oneOf("target", n, targetNames()...); err != nil {
+			return nil, err
+		}
+	}
+	wanted := func(name string) bool {
+		for _, n := range names {
+			if n == name {
+				return true
+			}
+		}
+		return len(names) == 0
+	}
+	pool := upstream.NewPool()
+	var out []namedTarget
+	var keys []string
+	for _, m := range targetMakers {
+		keys = append(keys, m.key)
+		if !wanted(m.name) {
+			continue
+		}
+		t, err := m.make(c, pool, p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.key, err)
+		}
+		if t == nil && len(names) > 0 {
+			return nil, hintError{fmt.Errorf("--target %s: the configuration does not name it", m.name), "set " + m.key + " in the configuration"}
+		}
+		if t != nil {
+			out = append(out, namedTarget{m.name, t})
+		}
+	}
+	if len(out) == 0 {
+		return nil, hintError{errors.New("the configuration names no target"), "set one of " + strings.Join(keys, ", ")}
+	}
+	return out, nil
+}
