@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -40,7 +41,7 @@ type Config struct {
 // Catalog says where the catalog comes from.
 type Catalog struct {
 	Backstage     *Backstage `yaml:"backstage,omitempty" doc:"Backstage's catalog API."`
-	Files         []string   `yaml:"files,omitempty" doc:"catalog-info.yaml files: paths, folders or globs."`
+	Files         []string   `yaml:"files,omitempty" doc:"catalog-info.yaml files: paths, folders or globs." example:"[catalog-info.yaml]"`
 	PlatformOwner string     `yaml:"platform_owner,omitempty" doc:"Group that owns what has no valid owner." example:"group:default/platform"`
 }
 
@@ -68,7 +69,7 @@ type Sources struct {
 
 // BackstageMetrics names Backstage's metrics endpoints.
 type BackstageMetrics struct {
-	MetricsURLs []string `yaml:"metrics_urls" doc:"Metrics endpoints, one per replica; dns+http://name:port/path stands for every address of name."`
+	MetricsURLs []string `yaml:"metrics_urls" doc:"Metrics endpoints, one per replica; dns+http://name:port/path stands for every address of name." example:"[http://localhost:9464/metrics]"`
 	Poll        Duration `yaml:"poll,omitempty" doc:"How often they are read." example:"30s"`
 }
 
@@ -104,7 +105,7 @@ type Store struct {
 
 // ScrapeJob is a list of static targets.
 type ScrapeJob struct {
-	Job      string   `yaml:"job" doc:"Value of the label job."`
+	Job      string   `yaml:"job" doc:"Value of the label job." example:"shop"`
 	Targets  []string `yaml:"targets" doc:"host:port of each target." example:"[localhost:8080]"`
 	Interval Duration `yaml:"interval,omitempty" doc:"Scrape interval." example:"30s"`
 }
@@ -152,7 +153,7 @@ type Email struct {
 
 // Grafana is where dashboards are.
 type Grafana struct {
-	URL       string `yaml:"url,omitempty" doc:"Base URL, used in links." example:"http://grafana:3000"`
+	URL       string `yaml:"url,omitempty" doc:"Base URL. Not supported yet: accepted, and said at start." example:"http://grafana:3000"`
 	TokenFile string `yaml:"token_file,omitempty" doc:"Token for applying dashboards. Not supported yet: accepted, and said at start." example:"/run/secrets/grafana"`
 }
 
@@ -427,6 +428,9 @@ func (c *Config) check(name string) error {
 			return err
 		}
 	}
+	if keep, window := time.Duration(c.Store.Retention), windowOf(c.SLO.Window); c.Store.URL == "" && keep < window {
+		return bad(fmt.Sprintf("store.retention: samples must be kept longer than slo.window, which is %s", c.SLO.Window), "leave it out for 40d, or set it to more than the longest window of any objective")
+	}
 	jobs := map[string]bool{}
 	for i, j := range c.Store.Scrape {
 		if j.Job == "" || len(j.Targets) == 0 {
@@ -452,6 +456,45 @@ func (c *Config) check(name string) error {
 		return bad(fmt.Sprintf("server.listen: %q is not host:port", c.Server.Listen), "write it like 127.0.0.1:9469 or :9469")
 	}
 	return nil
+}
+
+// windowOf is the length of a budget window; that of one which the calendar sets is its longest.
+func windowOf(s string) time.Duration {
+	const day = 24 * time.Hour
+	switch s {
+	case "calendar-week":
+		return 7 * day
+	case "calendar-month":
+		return 31 * day
+	case "calendar-quarter":
+		return 92 * day
+	}
+	d, err := ParseDuration(s)
+	if err != nil {
+		return 0 // what compiles the objectives says so
+	}
+	return time.Duration(d)
+}
+
+// RestartNeeded lists the keys whose values differ from those of the configuration that a process started with, and that
+// a reload does not take over.
+func (c *Config) RestartNeeded(started *Config) []string {
+	var out []string
+	differ := func(key string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			out = append(out, key)
+		}
+	}
+	a, b := c.Server, started.Server
+	a.URL, b.URL = "", "" // compiled into rules and boards
+	differ("catalog.backstage", c.Catalog.Backstage, started.Catalog.Backstage)
+	differ("sources", c.Sources, started.Sources)
+	differ("store", c.Store, started.Store)
+	differ("alertmanager.url", c.Alertmanager.URL, started.Alertmanager.URL)
+	differ("server", a, b)
+	differ("logs", c.Logs, started.Logs)
+	differ("traces", c.Traces, started.Traces)
+	return out
 }
 
 // nearest finds the candidate with the smallest edit distance, at most a third of its length.
@@ -488,7 +531,7 @@ func (c *Config) NotSupportedYet() []string {
 	}
 	say(c.Traces.Query != "", "traces.query", "traces are sent and not read back")
 	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
-	say(c.Grafana.TokenFile != "", "grafana.token_file", "dashboards are delivered as files")
+	say(c.Grafana != Grafana{}, "grafana", "dashboards are delivered as files")
 	for i, g := range c.Sources.GitLab {
 		key := fmt.Sprintf("sources.gitlab[%d].", i)
 		say(len(g.Groups) > 0, key+"groups", "only projects that the catalog names are read")

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
 	if d := cmp.Diff([]string{
 		"traces.query has no effect yet: traces are sent and not read back",
-		"grafana.token_file has no effect yet: dashboards are delivered as files",
+		"grafana has no effect yet: dashboards are delivered as files",
 	}, c.NotSupportedYet()); d != "" {
 		t.Errorf("not supported yet (-want +got):\n%s", d)
 	}
@@ -66,6 +67,7 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"a token for no trace store", "traces: {otlp: http://tempo:4318,", "traces: {token_file: /run/secrets/tempo,", "traces: otlp is missing", "http://tempo:4318"},
 		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},
 		{"one GitLab host on two ports", "- {url: https://gitlab.example.com,", "- {url: 'https://GitLab.example.com:8443'}\n    - {url: https://gitlab.example.com,", "listed twice", "whatever its port"},
+		{"samples kept for less than the window", "retention: 40d", "retention: 10d", "longer than slo.window, which is 30d", "leave it out for 40d"},
 		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
 		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},
 	}
@@ -99,13 +101,44 @@ func TestExampleParsesAndNamesEveryKey(t *testing.T) {
 			}
 		}
 	})
-	// The example shows alternatives side by side; with those of one side removed it must load.
-	one := strings.Replace(example, "  files: []\n", "", 1)
+	if _, err := Parse("example.yaml", []byte(example)); err != nil {
+		t.Errorf("the example does not load as it stands: %v\n%s", err, example)
+	}
+	// The example shows alternatives side by side; with all keys in use but those of one side it must load.
+	one := regexp.MustCompile(`(?m)^( *)#(\S)`).ReplaceAllString(example, "$1$2")
+	one = strings.Replace(one, "  files: [catalog-info.yaml]\n", "", 1)
 	one = strings.Replace(one, "  url: http://prometheus:9090\n", "", 1)
-	one = strings.Replace(one, `metrics_urls: []`, `metrics_urls: [http://localhost:9464/metrics]`, 1)
-	one = strings.Replace(one, `job: ""`, `job: shop`, 1)
 	if _, err := Parse("example.yaml", []byte(one)); err != nil {
 		t.Errorf("the example does not load: %v\n%s", err, one)
+	}
+}
+
+func TestRestartNeededNamesWhatAReloadDoesNotTakeOver(t *testing.T) {
+	tests := []struct {
+		name, old, new string
+		want           []string
+	}{
+		{"nothing changed", "", "", nil},
+		{"what is compiled", "production: 'cluster=", "production: 'zone=", nil},
+		{"the folder of the store", "path: ./data", "path: ./elsewhere", []string{"store"}},
+		{"the listener", "listen: 127.0.0.1:9469", "listen: 127.0.0.1:1", []string{"server"}},
+		{"a source", "poll: 30s", "poll: 31s", []string{"sources"}},
+		{"the log store", "http://loki:3100", "http://loki:1", []string{"logs"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			started, err := Parse("sightline.yaml", []byte(valid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := Parse("sightline.yaml", []byte(strings.Replace(valid, tt.old, tt.new, 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.want, c.RestartNeeded(started)); d != "" {
+				t.Errorf("keys (-want +got):\n%s", d)
+			}
+		})
 	}
 }
 

@@ -90,20 +90,29 @@ func schemaOf(t reflect.Type) map[string]any {
 	}
 }
 
-// Example is the commented whole of the file, every key with its meaning and an example.
+// usedInExample are the keys that the example sets; all others stand in it as comments.
+var usedInExample = map[string]bool{"catalog": true, "catalog.files": true, "store": true, "store.path": true, "server": true, "server.listen": true}
+
+// Example is the commented whole of the file, every key with its meaning and an example. It loads as it stands; a key is
+// put to use by taking away the # before it and before those that it is part of.
 func Example() string {
 	var b strings.Builder
-	b.WriteString("# Sightline's configuration. Every key with its meaning; what is commented out shows an example or the default.\n")
-	writeExample(&b, reflect.TypeFor[Config](), 0, "")
+	b.WriteString("# Sightline's configuration, with every key. A line such as \"#key: value\" shows the default or an example: take the # away\n" +
+		"# to use it, and those of the keys above it that it belongs to.\n\n")
+	writeExample(&b, reflect.TypeFor[Config](), 0, "", "")
 	return b.String()
 }
 
-func writeExample(b *strings.Builder, t reflect.Type, depth int, first string) {
+func writeExample(b *strings.Builder, t reflect.Type, depth int, first, path string) {
 	pad := strings.Repeat("  ", depth)
 	for i, f := range fieldsOf(t) {
-		lead := pad
+		lead, key := pad, path+f.key
 		if i == 0 && first != "" {
 			lead = first
+		}
+		if !usedInExample[key] {
+			indent := len(lead) - len(strings.TrimLeft(lead, " "))
+			lead = lead[:indent] + "#" + lead[indent:]
 		}
 		ft := f.typ
 		for ft.Kind() == reflect.Pointer {
@@ -113,10 +122,10 @@ func writeExample(b *strings.Builder, t reflect.Type, depth int, first string) {
 		switch {
 		case ft.Kind() == reflect.Struct:
 			fmt.Fprintf(b, "%s%s:\n", lead, f.key)
-			writeExample(b, ft, depth+1, "")
+			writeExample(b, ft, depth+1, "", key+".")
 		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
 			fmt.Fprintf(b, "%s%s:\n", lead, f.key)
-			writeExample(b, ft.Elem(), depth+2, pad+"  - ")
+			writeExample(b, ft.Elem(), depth+2, pad+"  - ", key+".")
 		default:
 			fmt.Fprintf(b, "%s%s: %s\n", lead, f.key, exampleValue(f, ft))
 		}

@@ -12,8 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +44,7 @@ type Compiled struct {
 // Options are set by code; Compile is called at the start, on Reload and every Refresh.
 type Options struct {
 	Compile   func(context.Context) (*Compiled, error)
+	Waiting   func() []string  // keys of the configuration that changed and that only a restart takes over, as of the last Compile; nil: none
 	Retry     func(error) bool // whether Compile, having failed so at the start, may succeed later; nil: never, New fails
 	Refresh   time.Duration    // default 1m
 	Listen    string
@@ -139,7 +142,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Path, 0o750); err != nil {
-		return nil, fmt.Errorf("make the store's folder: %w", err)
+		return nil, engine.NewError("make the store's folder", "set store.path to a folder that this process may write to", err)
 	}
 	var outboxes []string
 	for _, sink := range o.Sinks {
@@ -187,7 +190,11 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.listener, err = net.Listen("tcp", o.Listen); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		hint := "listen on an address of this machine and a port above 1023"
+		if errors.Is(err, syscall.EADDRINUSE) {
+			hint = "another process has this port: stop it, or listen on another one (server.listen, or --listen of the demo)"
+		}
+		return nil, engine.NewError("open the listener", hint, err)
 	}
 	s.onStop(s.closeListener) // for a server that never ran
 	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
@@ -331,6 +338,11 @@ func (s *Server) handler() (http.Handler, error) {
 			return
 		}
 		ok(w, r)
+		if s.opts.Waiting != nil {
+			if keys := s.opts.Waiting(); len(keys) > 0 {
+				fmt.Fprintln(w, "changed, and taken over by a restart only: "+strings.Join(keys, ", "))
+			}
+		}
 	})))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	query, write := s.elsewhere(), s.elsewhere()

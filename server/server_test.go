@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,40 @@ func TestAServerAnswersOnEveryDoor(t *testing.T) {
 	}
 	if code, _ := get(t, url+"/api/v1/entities/component/default/nothing"); code != http.StatusNotFound {
 		t.Errorf("an unknown entity: status %d, want 404", code)
+	}
+}
+
+func TestAReloadNamesWhatWaitsForARestart(t *testing.T) {
+	url, _, _ := run(t, Options{
+		Path: t.TempDir(), Waiting: func() []string { return []string{"store", "server"} },
+		Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") },
+	})
+	res, err := http.Post(url+"/-/reload", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "ok\nchanged, and taken over by a restart only: store, server\n"; string(body) != want {
+		t.Errorf("got the answer %q, want %q", body, want)
+	}
+}
+
+func TestAListenerInUseIsNamedWithAHint(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, err = New(t.Context(), Options{
+		Path: t.TempDir(), Listen: taken.Addr().String(),
+		Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") },
+	})
+	if err == nil || !strings.Contains(err.Error(), taken.Addr().String()) || !strings.Contains(hintOf(err), "another process has this port") {
+		t.Errorf("got %v with the hint %q, want the address and what to do", err, hintOf(err))
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +32,7 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 	return func(ctx context.Context) (*server.Compiled, error) {
 		c, err := load()
 		if err != nil {
-			return nil, err
+			return nil, hintError{err, hintOf(err)}
 		}
 		lib, err := library(c)
 		if err != nil {
@@ -92,8 +95,9 @@ func newServe(env environment) *cobra.Command {
 UI, the HTTP API, /metrics and a Prometheus query API. With store.url the figures come from that Prometheus, Mimir or
 Thanos instead, which evaluates the files of "sightline generate".
 
-The catalog is read again every minute. SIGHUP or POST /-/reload takes over a changed configuration; a bad one, or a
-catalog that shrank to less than half, leaves the old one running. A Backstage that cannot be reached at the start is
+The catalog is read again every minute. SIGHUP or POST /-/reload reads it and the configuration at once; a bad one, or a
+catalog that shrank to less than half, leaves the old one running. Changes of sources, store, alertmanager.url, server,
+logs and traces need a restart, and the log says so. A Backstage that cannot be reached at the start is
 tried again and again; /-/ready says what is missing.`,
 		Example: "  sightline serve --config sightline.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -109,9 +113,21 @@ tried again and again; /-/ready says what is missing.`,
 				log.Warn(w)
 			}
 			pool := upstream.NewPool()
+			var waiting atomic.Pointer[[]string] // keys that wait for a restart
+			load := func() (*config.Config, error) {
+				now, err := config.Load(conf)
+				if err != nil {
+					return nil, err
+				}
+				keys := now.RestartNeeded(c)
+				if said := waiting.Swap(&keys); len(keys) > 0 && (said == nil || !slices.Equal(*said, keys)) {
+					log.Warn("changed in the configuration, and taken over by a restart only", "keys", strings.Join(keys, ", "))
+				}
+				return now, nil
+			}
 			o := server.Options{
-				Compile: compiler(func() (*config.Config, error) { return config.Load(conf) }, pool),
-				Retry:   isUpstream, WebConfig: c.Server.WebConfigFile,
+				Compile: compiler(load, pool), Waiting: func() []string { return *waiting.Load() },
+				Retry: isUpstream, WebConfig: c.Server.WebConfigFile,
 				Listen: c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
 				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
 				Version: version, Logger: log, Collect: []prometheus.Collector{pool},
@@ -183,7 +199,7 @@ func newDemo(env environment) *cobra.Command {
 			}
 			dir := filepath.Join(data, "catalog")
 			if err := simulate.WriteCatalog(dir); err != nil {
-				return err
+				return hintError{err, "name a folder for --data that you may write to, or leave --data out"}
 			}
 			c := &config.Config{Catalog: config.Catalog{Files: []string{dir}, PlatformOwner: "group:default/platform"}}
 			c.Alertmanager.Receivers.Email = &config.Email{Smarthost: "mail.simulated:587", From: "slo@example.com"}

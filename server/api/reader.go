@@ -119,6 +119,8 @@ func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
 	for _, p := range r.state.Problems() {
 		s.issues = append(s.issues, Issue{string(p.Severity), p.Entity, p.Owner, p.Annotation, p.File, p.Line, p.Column, p.Message, p.Hint, p.Rule})
 	}
+	bad := map[string]int{string(catalog.SeverityError): 0, string(catalog.SeverityWarning): 1, string(catalog.SeverityInfo): 2}
+	slices.SortStableFunc(s.issues, func(a, b Issue) int { return cmp.Compare(bad[a.Severity], bad[b.Severity]) })
 	s.summarise()
 	return s
 }
@@ -571,7 +573,7 @@ func Near(r catalog.Ref, candidates []catalog.Ref) []catalog.Ref {
 		if c.Name == r.Name && c != r {
 			cost = 1
 		}
-		if cost <= 3 && cost < max(len(r.Name), 2) {
+		if cost <= min(3, max(1, len(r.Name)/3)) {
 			if c.Kind != r.Kind {
 				cost++
 			}

@@ -186,7 +186,7 @@ func (f *tokenFile) name() string { return f.path[strings.LastIndexByte(f.path, 
 func (f *tokenFile) read() error {
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return fmt.Errorf("token file: %w", err)
+		return hinted{fmt.Errorf("token file: %w", err), "server.auth.token_files lists files with one token a line, e.g. of `openssl rand -hex 32`"}
 	}
 	if info.ModTime().Equal(f.changed) && info.Size() == f.size {
 		return nil
@@ -233,7 +233,7 @@ func CheckListener(addr string, authConfigured, allowOpen bool) error {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("listen address %q: %w", addr, err)
+		return hinted{fmt.Errorf("listen address %q is not host:port", addr), "write it like 127.0.0.1:9469"}
 	}
 	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost") {
 		return nil
