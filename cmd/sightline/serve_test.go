@@ -284,9 +284,10 @@ func TestGarbageFromTheScaffolderLeavesTheCountersAndSaysSo(t *testing.T) {
 		if d := cmp.Diff(want, s.metric("cicd_pipeline_runs_total", "cicd_pipeline_result")); d != "" {
 			t.Errorf("counters with garbage from %s (-want +got):\n%s", path, d)
 		}
-		if log := s.log.String(); !strings.Contains(log, "source was not read completely") || !strings.Contains(log, "is not the JSON that is expected") {
-			t.Errorf("the log does not say what is wrong:\n%s", log)
-		}
+		s.until("the log says what is wrong", func() bool { // the metric comes first
+			log := s.log.String()
+			return strings.Contains(log, "source was not read completely") && strings.Contains(log, "is not the JSON that is expected")
+		})
 		resp, err := http.Get(s.url + "/-/ready")
 		if err != nil {
 			t.Fatal(err)
