@@ -631,3 +631,50 @@ func tokenFile(t testing.TB, token string) string {
 	}
 	return path
 }
+
+func TestJobsThatNobodyAsksForAreNotKeptWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	var rows []pipeline
+	for i := range 500 {
+		p := w.add("success")
+		if i < 20 {
+			rows = append(rows, pipeline{ID: p.ID, Created: stamp{p.Created}})
+		}
+		w.pass(time.Minute)
+	}
+	w.pass(time.Hour)
+	r := &reading{follower: &follower{Source: w.source, project: project{ID: 42}}}
+	feed := newJobFeed(42)
+	feed.limit = 250
+	jobs, err := r.jobs(t.Context(), rows, feed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range rows {
+		if len(jobs[p.ID]) != 1 {
+			t.Errorf("pipeline %d has jobs %v", p.ID, jobs[p.ID])
+		}
+	}
+	if w.api.calls != 3+20 || len(feed.jobs) != 0 {
+		t.Errorf("%d calls, want 3 of the list and one for each pipeline; %d pipelines are still kept", w.api.calls, len(feed.jobs))
+	}
+}
+
+func TestAReadingThatTakesLongDoesNotHoldWebhooksOfOtherProjectsUp(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("success")
+	w.pass(5 * time.Minute)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.pass(settleDelay)
+	reading := w.source.follower(1) // of another project
+	reading.busy.Lock()
+	defer reading.busy.Unlock()
+	if err := w.source.SyncNudged(t.Context(), w.graph, w.journal); err != nil {
+		t.Fatal(err)
+	}
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+}

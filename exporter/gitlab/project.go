@@ -395,13 +395,15 @@ type jobFeed struct {
 	jobs   map[int64][]job // by pipeline
 	kept   int
 	all    bool // every page will be wanted
+	off    bool // it held too much and is of no use any more
+	limit  int  // of kept
 }
 
 const maxKeptJobs = 50_000 // of pipelines that nobody asks for, such as child pipelines
 
 func newJobFeed(project int64) *jobFeed {
 	path := fmt.Sprintf("%s/jobs?pagination=keyset&order_by=id&sort=desc&per_page=%d", projectPath(project), pageSize)
-	return &jobFeed{path: path, oldest: time.Unix(1<<40, 0), jobs: map[int64][]job{}}
+	return &jobFeed{path: path, oldest: time.Unix(1<<40, 0), jobs: map[int64][]job{}, limit: maxKeptJobs}
 }
 
 // next reads one page.
@@ -422,12 +424,15 @@ func (f *jobFeed) next(ctx context.Context, r *reading) error {
 		f.kept++
 		f.oldest = j.Created.Time
 	}
+	if f.kept > f.limit {
+		f.off, f.jobs = true, nil
+	}
 	return nil
 }
 
 // take gives the jobs of a pipeline; false when the feed has not come to the pipeline's creation yet.
 func (f *jobFeed) take(p pipeline) ([]job, bool) {
-	if f.path != "" && !f.oldest.Before(p.Created.Time) || f.kept > maxKeptJobs {
+	if f.off || f.path != "" && !f.oldest.Before(p.Created.Time) {
 		return nil, false
 	}
 	list := f.jobs[p.ID]
@@ -450,7 +455,7 @@ func (r *reading) jobs(ctx context.Context, rows []pipeline, feed *jobFeed) (map
 			}
 			return ok
 		})
-		if len(left) <= fewPipelines && budget < len(rows) && !feed.all || len(left) == 0 || len(rows) <= fewPipelines || budget == 0 || feed.path == "" {
+		if len(left) <= fewPipelines && budget < len(rows) && !feed.all || len(left) == 0 || len(rows) <= fewPipelines || budget == 0 || feed.path == "" || feed.off {
 			break
 		}
 		if err := feed.next(ctx, r); err != nil {

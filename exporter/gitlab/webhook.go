@@ -376,7 +376,10 @@ func (s *Source) forget(ctx context.Context, to exporter.Sink, marks map[string]
 // nudged reads the marked pipelines of one project, and those that wait for nothing but time. A pipeline that has ended is
 // read only when no retry can follow any more: a retry of which the webhook is late or lost is seen then.
 func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sink, marks map[string]mark) error {
-	f.busy.Lock()
+	if !f.busy.TryLock() { // a reading that takes long must not hold the other projects up
+		f.hooks.later(settleDelay)
+		return nil
+	}
 	defer f.busy.Unlock()
 	if len(marks) == 0 && len(f.cached) == 0 {
 		return nil
