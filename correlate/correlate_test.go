@@ -247,6 +247,8 @@ func (c *collected) Commit(_ context.Context, b exporter.Batch) error {
 }
 func (c *collected) Position(string) (string, bool) { return "", false }
 
+func (c *collected) Positions(string) map[string]string { return nil }
+
 func TestARecordedScaffolderTaskBecomesATraceAndALog(t *testing.T) {
 	for _, name := range []string{"task-ok", "task-failed", "task-cancelled"} {
 		t.Run(name, func(t *testing.T) {

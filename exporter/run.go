@@ -105,10 +105,12 @@ type Batch struct {
 	History  bool    // what a first start backfills: starting values, never increments
 }
 
-// A Sink takes batches. Commit returns when the batch is durable and counted. Safe for concurrent use.
+// A Sink takes batches. Commit returns when the batch is durable and counted. Position is what was stored for a cursor, and
+// Positions for every cursor whose name begins with a prefix. Safe for concurrent use.
 type Sink interface {
 	Commit(ctx context.Context, b Batch) error
 	Position(cursor string) (string, bool)
+	Positions(prefix string) map[string]string
 }
 
 // A Source follows one upstream. Sync reads what is new since the stored cursors, commits it to the sink page by page,

@@ -52,6 +52,7 @@ type Source struct {
 	followed map[int64]*follower // by project id
 	problems []catalog.Problem
 	turn     int
+	retired  map[int64]bool // projects of which nothing is shown as active, because nobody names them
 
 	hooks hooks
 }
@@ -87,7 +88,7 @@ func New(api API, o Options) (*Source, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}, hooks: hooks{nudge: make(chan struct{}, 1)}}, nil
+	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}, retired: map[int64]bool{}, hooks: hooks{nudge: make(chan struct{}, 1)}}, nil
 }
 
 // Name is "gitlab".
@@ -152,6 +153,9 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 	if s.hooks.waiting() {
 		s.hooks.wake()
 	}
+	if err := s.retire(ctx, byProject, to); err != nil {
+		return err
+	}
 	if len(partial.Errs) > 0 {
 		slices.SortFunc(partial.Errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 		return partial
@@ -166,6 +170,41 @@ func (s *Source) follower(id int64) *follower {
 		s.followed[id] = &follower{Source: s, cursor: "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10), cached: map[int64]cached{}}
 	}
 	return s.followed[id]
+}
+
+// retire ends the showing of pipelines that were under way in projects that nobody names any more. Their positions stay:
+// should an entity name one again, reading goes on from there.
+func (s *Source) retire(ctx context.Context, named map[int64]*claimed, to exporter.Sink) error {
+	prefix := "gitlab/" + s.host + "/"
+	for cursor, text := range to.Positions(prefix) {
+		id, err := strconv.ParseInt(strings.TrimPrefix(cursor, prefix), 10, 64)
+		if err != nil {
+			continue // another kind of cursor
+		}
+		if named[id] != nil {
+			delete(s.retired, id)
+			continue
+		}
+		var p position
+		if s.retired[id] || json.Unmarshal([]byte(text), &p) != nil {
+			continue
+		}
+		var gone []exporter.RunID
+		for pipeline := range p.Open {
+			gone = append(gone, s.runID(id, "pipeline", pipeline))
+		}
+		if len(gone) > 0 {
+			if err := to.Commit(ctx, exporter.Batch{Gone: gone}); err != nil {
+				return err
+			}
+		}
+		s.retired[id] = true
+	}
+	return nil
+}
+
+func (s *Source) runID(project int64, kind string, id int64) exporter.RunID {
+	return exporter.RunID{Source: "gitlab", Host: s.host, Key: fmt.Sprintf("%d/%s/%d", project, kind, id)}
 }
 
 // claimed is a project with everything that claims it.
@@ -184,11 +223,7 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 	cursor := "gitlab/" + s.host + "/projects"
 	if s.known == nil {
 		before := map[string]known{}
-		if stored, ok := to.(interface {
-			Positions(prefix string) map[string]string
-		}); ok {
-			s.hooks.load(stored.Positions(s.markPrefix()))
-		}
+		s.hooks.load(to.Positions(s.markPrefix()))
 		if text, ok := to.Position(cursor); ok {
 			if err := json.Unmarshal([]byte(text), &before); err != nil {
 				return nil, fmt.Errorf("stored position of %s: %w", cursor, err)

@@ -678,3 +678,22 @@ func TestAReadingThatTakesLongDoesNotHoldWebhooksOfOtherProjectsUp(t *testing.T)
 	}
 	w.want(map[string]uint64{"job build success": 1, "first success": 1})
 }
+
+func TestWhatRunsInAProjectThatNobodyNamesAnyMoreIsNotShown(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	w.add("success")
+	w.pass(30 * time.Second)
+	w.sync()
+	named := w.graph
+	w.graph = graphOf(t)
+	w.open() // it was taken out of the catalog while the process was down
+	w.sync()
+	if n := len(w.journal.Snapshot().Active); n != 0 {
+		t.Errorf("%d active series, want none", n)
+	}
+	w.graph = named
+	w.pass(time.Hour)
+	w.sync()
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+}

@@ -522,7 +522,7 @@ func (r *reading) describe(row pipeline, jobs []job) exporter.Run {
 }
 
 func (r *reading) runID(kind string, id int64) exporter.RunID {
-	return exporter.RunID{Source: "gitlab", Host: r.host, Key: fmt.Sprintf("%d/%s/%d", r.project.ID, kind, id)}
+	return r.Source.runID(r.project.ID, kind, id)
 }
 
 // finished makes a run of each finish.
