@@ -33,8 +33,8 @@ type Config struct {
 	Files        Files             `yaml:"files,omitempty" doc:"Folder to which apply writes everything, as generate does."`
 	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana's address, for links."`
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
-	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run."`
-	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed."`
+	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run, and is asked for lines."`
+	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed, and is asked for traces."`
 	Apply        string            `yaml:"apply,omitempty" doc:"off; continuous is not supported yet." example:"off"`
 }
 
@@ -159,18 +159,19 @@ type Grafana struct {
 
 // Logs is where the lines of runs go.
 type Logs struct {
-	URL       string `yaml:"url,omitempty" doc:"Loki's base URL, to which /loki/api/v1/push is added." example:"http://loki:3100"`
+	URL       string `yaml:"url,omitempty" doc:"Loki's base URL, to which /loki/api/v1 is added." example:"http://loki:3100"`
 	Tenant    string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID." example:"platform"`
 	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
 	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
 }
 
-// Traces is where the spans of runs go.
+// Traces is where the spans of runs go, and where traces are read.
 type Traces struct {
 	OTLP      string `yaml:"otlp,omitempty" doc:"OTLP/HTTP endpoint, to which /v1/traces is added." example:"http://tempo:4318"`
-	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for otlp."`
+	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for otlp and query."`
 	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
-	Query     string `yaml:"query,omitempty" doc:"Tempo's or Jaeger's query API. Not supported yet: accepted, and said at start." example:"http://tempo:3200"`
+	Query     string `yaml:"query,omitempty" doc:"Tempo's or Jaeger's query API." example:"http://tempo:3200"`
+	Store     string `yaml:"store,omitempty" doc:"What answers at query: tempo or jaeger; found out by asking when left out." example:"tempo"`
 }
 
 // Server is the HTTP listener.
@@ -375,8 +376,12 @@ func (c *Config) check(name string) error {
 		return bad("server.auth.backstage: there is no catalog.backstage to trust", "set catalog.backstage, or use token_files")
 	case c.Logs.URL == "" && c.Logs != Logs{}:
 		return bad("logs: url is missing", "write it like http://loki:3100")
-	case c.Traces.OTLP == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
-		return bad("traces: otlp is missing", "write it like http://tempo:4318")
+	case c.Traces.OTLP == "" && c.Traces.Query == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
+		return bad("traces: neither otlp nor query is set", "write otlp like http://tempo:4318, query like http://tempo:3200")
+	case c.Traces.Store != "" && c.Traces.Store != "tempo" && c.Traces.Store != "jaeger":
+		return bad(fmt.Sprintf("traces.store: %q is not tempo or jaeger", c.Traces.Store), "leave it out: Sightline asks the server which it is")
+	case c.Traces.Store != "" && c.Traces.Query == "":
+		return bad("traces: store says what answers at query, which is not set", "write query like http://tempo:3200, or leave store out")
 	}
 	switch {
 	case c.Ruler.URL == "" && c.Ruler != Ruler{}:
@@ -529,7 +534,6 @@ func (c *Config) NotSupportedYet() []string {
 			out = append(out, key+" has no effect yet: "+instead)
 		}
 	}
-	say(c.Traces.Query != "", "traces.query", "traces are sent and not read back")
 	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
 	say(c.Grafana != Grafana{}, "grafana", "dashboards are delivered as files")
 	for i, g := range c.Sources.GitLab {

@@ -40,7 +40,6 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	got := []any{c.Sources.GitLab[0].Backfill, c.Sources.Scaffolder.Poll, c.Store.Scrape[0].Interval, c.SLO.Window}
 	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
 	if d := cmp.Diff([]string{
-		"traces.query has no effect yet: traces are sent and not read back",
 		"grafana has no effect yet: dashboards are delivered as files",
 	}, c.NotSupportedYet()); d != "" {
 		t.Errorf("not supported yet (-want +got):\n%s", d)
@@ -64,7 +63,9 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"a negative limit", "max_groups: 70", "max_groups: -1", "ruler: a limit is negative", "0"},
 		{"a Prometheus without a folder", "dir: /etc/prometheus/sightline, ", "", "files: dir is missing", "rule_files"},
 		{"a tenant without a Loki", "logs: {url: http://loki:3100, tenant: \"\"}", "logs: {tenant: shop}", "logs: url is missing", "http://loki:3100"},
-		{"a token for no trace store", "traces: {otlp: http://tempo:4318,", "traces: {token_file: /run/secrets/tempo,", "traces: otlp is missing", "http://tempo:4318"},
+		{"a token for no trace store", "traces: {otlp: http://tempo:4318, query: http://tempo:3200}", "traces: {token_file: /run/secrets/tempo}", "neither otlp nor query", "http://tempo:3200"},
+		{"an unknown trace store", "query: http://tempo:3200", "query: http://zipkin:9411, store: zipkin", "not tempo or jaeger", "asks the server"},
+		{"a kind of no trace store", "query: http://tempo:3200", "store: jaeger", "query, which is not set", "leave store out"},
 		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},
 		{"one GitLab host on two ports", "- {url: https://gitlab.example.com,", "- {url: 'https://GitLab.example.com:8443'}\n    - {url: https://gitlab.example.com,", "listed twice", "whatever its port"},
 		{"samples kept for less than the window", "retention: 40d", "retention: 10d", "longer than slo.window, which is 30d", "leave it out for 40d"},

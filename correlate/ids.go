@@ -54,6 +54,12 @@ func locateRoot(id exporter.RunID) (place, bool) {
 	return place{[]string{id.Source, id.Host, id.Key}, id.Key, "task", ""}, true
 }
 
+// TraceOf gives the id of the trace of a pipeline or scaffolder task; false for an id that is neither.
+func TraceOf(root exporter.RunID) (trace.TraceID, bool) {
+	p, ok := locateRoot(root)
+	return p.traceID(), ok
+}
+
 // digest is SHA-256 over the parts, joined by zero bytes.
 func digest(parts []string, more ...string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(strings.Join(append(parts[:len(parts):len(parts)], more...), "\x00")))

@@ -243,6 +243,44 @@ func TestLinesReachLokiThroughDowntimeAndAKill(t *testing.T) {
 	}
 }
 
+// The trace and its lines come back as one tree from the real stores, each started after Sightline had counted the task.
+func TestATraceIsReadBackWithItsLogLines(t *testing.T) {
+	demand(t, "all-in-one", "loki")
+	otlp, query, admin, logs, dir := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t), t.TempDir()
+	stores := fmt.Sprintf("traces: {otlp: \"http://%%s\", query: \"http://%s\"}\nlogs: {url: \"http://%s\"}", query, logs)
+	trace := waited(t, "otlp", stores, otlp, func() {
+		start(t, "all-in-one", "--collector.otlp.http.host-port", otlp, "--collector.otlp.grpc.host-port", freeAddr(t), "--collector.http-server.host-port", freeAddr(t),
+			"--collector.grpc-server.host-port", freeAddr(t), "--query.http-server.host-port", query, "--query.grpc-server.host-port", freeAddr(t), "--admin.http.host-port", admin)
+		ready(t, "http://"+admin)
+		conf := write(t, filepath.Join(dir, "loki.yaml"), fmt.Sprintf(lokiConfig, portOf(logs), port(t), filepath.Join(dir, "loki")))
+		start(t, "loki", "-config.file="+conf)
+		ready(t, "http://"+logs+"/ready")
+	})
+	conf := write(t, filepath.Join(dir, "read.yaml"), "catalog: {files: [catalog]}\n"+fmt.Sprintf(stores, otlp))
+	var got string
+	eventually(t, time.Minute, func() error {
+		got, _ = sightline(t, 0, "trace", trace, "--config", conf)
+		if n := strings.Count(got, " msg="); n < 4 {
+			return fmt.Errorf("%d lines:\n%s", n, got)
+		}
+		return nil
+	})
+	got = regexp.MustCompile(` \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|\d\d:\d\d:\d\d | url=\S+`).ReplaceAllString(got, "")
+	want := "trace " + trace + ` · 3 spans · 800ms ·
+└─ RUN broken-template  800ms  failure  broken-template  group:default/team-runtime
+   │  info msg="step never ran" result=skip pipeline=broken-template task=never attempt=first
+   │  error msg="scaffolder task finished" result=failure pipeline=broken-template attempt=first queued=100ms duration=800ms
+   ├─ hello  100ms  success  broken-template  group:default/team-runtime
+   │     info msg="step finished" result=success pipeline=broken-template task=hello attempt=first duration=100ms
+   └─ rename  300ms  failure  broken-template  group:default/team-runtime
+         error msg="step finished" result=failure pipeline=broken-template task=rename attempt=first duration=300ms
+`
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	sightline(t, 1, "trace", strings.Repeat("1", 32), "--config", conf)
+}
+
 // jaegerTrace gives a line for each span of a trace: its name, its parent's, owner, service, and length; sorted.
 func jaegerTrace(base, id string) ([]string, error) {
 	type tag struct {

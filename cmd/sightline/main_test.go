@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,5 +21,20 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: fakeTargets, Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand}})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: fakeTargets, Cmds: map[string]func(*testscript.TestScript, bool, []string){"answer": answer, "expand": expand}})
+}
+
+// answer NAME FOLDER starts a server whose URL is $NAME: a GET of /a/b gets the file FOLDER/a/b, or a 404.
+func answer(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[1])
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(path.Clean(r.URL.Path))))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(b)
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv(args[0], srv.URL)
 }
