@@ -245,6 +245,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.followCatalog(ctx) })
 	wg.Go(func() { s.store.run(ctx) })
+	wg.Go(func() { s.compactJournal(ctx) })
 	for _, sink := range s.opts.Sinks {
 		wg.Go(func() {
 			if err := exporter.Deliver(ctx, sink, exporter.DeliverOptions{Outbox: s.journal, Logger: s.log, Metrics: s.sinks}); err != nil && ctx.Err() == nil {
@@ -264,6 +265,35 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(cause, err)
 	}
 	return err
+}
+
+const (
+	// tasksKept is how long the journal remembers each job and step that was counted: longer than sources look back by default.
+	tasksKept    = 90 * 24 * time.Hour
+	compactEvery = 24 * time.Hour
+)
+
+// compactJournal keeps the journal from growing without end, at the start and once a day.
+func (s *Server) compactJournal(ctx context.Context) {
+	tick := time.NewTicker(compactEvery)
+	defer tick.Stop()
+	for {
+		start := time.Now()
+		n, err := s.journal.Compact(ctx, s.opts.Now().Add(-tasksKept))
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.log.Error("the journal was not compacted; trying again in a day", "error", err)
+		default:
+			s.log.Info("the journal was compacted", "records", n, "took", time.Since(start).Round(time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (s *Server) follow(ctx context.Context, src Source) {

@@ -922,37 +922,65 @@ func (j *Journal) Runs(f Filter) []exporter.Run {
 
 // Compact drops the records of tasks that finished and were recorded before the given time, and gives their number. A
 // task that finished before then and is delivered again as news is taken for one that was counted. Records of
-// pipelines stay, so that a pipeline that is retried after months counts as a rerun.
+// pipelines stay, so that a pipeline that is retried after months counts as a rerun. It works in steps, so that what is
+// committed meanwhile does not wait.
 func (j *Journal) Compact(ctx context.Context, before time.Time) (dropped int, err error) {
-	err = j.send(ctx, &request{err: make(chan error, 1), do: func(c *change) error {
-		dropped = 0
-		marks := map[string][]byte{}
-		cur := c.tx.Bucket(bucketCounted).Cursor()
-		limit := before.Unix()
-		var old [][]byte
-		for k, v := cur.First(); k != nil; k, v = cur.Next() {
-			if len(v) != 17 || v[16] != exporter.LevelTask[0] || int64(binary.BigEndian.Uint64(v)) >= limit || int64(binary.BigEndian.Uint64(v[8:])) >= limit {
-				continue
-			}
-			old = append(old, slices.Clone(k))
-			if f := bytes.SplitN(k, []byte{'|'}, 3); len(f) == 3 {
-				marks[string(watermark(exporter.RunID{Source: string(f[0]), Host: string(f[1])}))] = binary.BigEndian.AppendUint64(nil, uint64(limit))
+	limit := before.Unix()
+	for from := []byte{}; from != nil; {
+		old, next, err := j.expired(from, limit)
+		if err != nil {
+			return dropped, err
+		}
+		if len(old) > 0 {
+			if err := j.send(ctx, &request{err: make(chan error, 1), do: func(c *change) error { return c.drop(old, limit) }}); err != nil {
+				return dropped, err
 			}
 		}
-		for _, k := range old {
-			if err := c.tx.Bucket(bucketCounted).Delete(k); err != nil {
-				return err
+		dropped += len(old)
+		from = next
+	}
+	return dropped, ctx.Err()
+}
+
+// compactStep is how many records Compact looks at in one transaction.
+const compactStep = 20_000
+
+// expired finds the keys of the records that Compact drops among those from a key on; next is nil at the end.
+func (j *Journal) expired(from []byte, limit int64) (old [][]byte, next []byte, err error) {
+	err = j.db.View(func(tx *bolt.Tx) error {
+		cur := tx.Bucket(bucketCounted).Cursor()
+		n := 0
+		for k, v := cur.Seek(from); k != nil; k, v = cur.Next() {
+			if n++; n > compactStep {
+				next = slices.Clone(k)
+				return nil
+			}
+			if len(v) == 17 && v[16] == exporter.LevelTask[0] && int64(binary.BigEndian.Uint64(v)) < limit && int64(binary.BigEndian.Uint64(v[8:])) < limit {
+				old = append(old, slices.Clone(k))
 			}
 		}
-		for k, v := range marks {
-			if err := c.tx.Bucket(bucketMeta).Put([]byte(k), v); err != nil {
-				return err
-			}
-		}
-		dropped = len(old)
 		return nil
-	}})
-	return dropped, err
+	})
+	return old, next, err
+}
+
+// drop deletes records of tasks, and notes for each source until when they may be missing.
+func (c *change) drop(keys [][]byte, limit int64) error {
+	meta := c.tx.Bucket(bucketMeta)
+	for _, k := range keys {
+		if f := bytes.SplitN(k, []byte{'|'}, 3); len(f) == 3 {
+			mark := watermark(exporter.RunID{Source: string(f[0]), Host: string(f[1])})
+			if have := meta.Get(mark); have == nil || int64(binary.BigEndian.Uint64(have)) < limit {
+				if err := meta.Put(mark, binary.BigEndian.AppendUint64(nil, uint64(limit))); err != nil {
+					return err
+				}
+			}
+		}
+		if err := c.tx.Bucket(bucketCounted).Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func encodeTally(t *exporter.Tally) []byte {

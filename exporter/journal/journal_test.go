@@ -258,6 +258,40 @@ func TestCompactionNeverLetsATaskCountTwice(t *testing.T) {
 	}
 }
 
+func TestCompactionWorksInStepsAndKeepsPipelinesAndWhatIsYoung(t *testing.T) {
+	now := day
+	j, err := Open(filepath.Join(t.TempDir(), "journal"), Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	jobs := func(from, to int, at time.Time) (runs []exporter.Run) {
+		for i := from; i < to; i++ {
+			r := run(fmt.Sprintf("1/job/%d", i), exporter.ResultSuccess, "", at)
+			r.Level = exporter.LevelTask
+			runs = append(runs, r)
+		}
+		return runs
+	}
+	pipeline := run("1/pipeline/1", exporter.ResultSuccess, exporter.AttemptFirst, day)
+	old := append(jobs(0, 2*compactStep+10, day), pipeline)
+	commit(t, j, exporter.Batch{Runs: old})
+	now = day.Add(time.Hour)
+	young := jobs(2*compactStep+10, 2*compactStep+20, now)
+	commit(t, j, exporter.Batch{Runs: young})
+	if n, err := j.Compact(t.Context(), day.Add(time.Minute)); n != 2*compactStep+10 || err != nil {
+		t.Fatalf("Compact = %d, %v", n, err)
+	}
+	if n, err := j.Compact(t.Context(), day.Add(-time.Hour)); n != 0 || err != nil { // must not take the earlier mark back
+		t.Fatalf("Compact again = %d, %v", n, err)
+	}
+	want := total(j)
+	commit(t, j, exporter.Batch{Runs: append(old, young...)})
+	if n := total(j); n != want {
+		t.Errorf("counted %d of what was counted before", n-want)
+	}
+}
+
 func TestARunIsActiveUntilItFinishes(t *testing.T) {
 	j := mustOpen(t, filepath.Join(t.TempDir(), "journal"))
 	done := run("1/pipeline/1", exporter.ResultSuccess, exporter.AttemptFirst, day)
