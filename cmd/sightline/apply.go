@@ -92,7 +92,7 @@ written. One artifact that a target refuses stops no other. Applying again goes 
 	f.StringArrayVar(&override, "override", nil, "go on where the guard refuses; the only value is guard")
 	f.StringVar(&format, "format", "text", "text or json")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
-	f.StringVar(&fail, "fail-on", "error", "worst problems of the catalog that still give exit code 0 are below this: error, warning or never")
+	f.StringVar(&fail, "fail-on", "error", "exit with 1 from this severity of the catalog's problems on: error, warning or never")
 	cobra.CheckErr(cmd.MarkFlagRequired("config"))
 	return cmd
 }

@@ -73,7 +73,9 @@ func loadEntities(ctx context.Context, c *config.Config, pool *upstream.Pool) ([
 		}
 		entities, problems, err := backstage.Load(ctx, client)
 		if err != nil {
-			if hintOf(err) == "" {
+			if file := new(fs.PathError); errors.As(err, &file) {
+				err = hintError{err, "catalog.backstage.token_file and ca_file must name files that this process may read"}
+			} else if hintOf(err) == "" {
 				err = hintError{err, "check that Backstage runs and that catalog.backstage.url is right"}
 			}
 			return nil, nil, exitError{exitUpstream, err}

@@ -112,8 +112,20 @@ func (e *lockedError) Hint() string {
 	return "only one sightline may write a journal: stop the other process, or give this one a store.path of its own"
 }
 
+// A formatError is a journal of another version of the program.
+type formatError struct{ path, have string }
+
+func (e *formatError) Error() string {
+	return fmt.Sprintf("journal %s has format %q; this program knows %q", e.path, e.have, format)
+}
+
+// Hint says what to do about it.
+func (e *formatError) Hint() string {
+	return "run the version of sightline that wrote it, or move the file away: counters and cursors begin anew"
+}
+
 // Open opens or makes the journal at path. A damaged file is renamed to path.corrupt-<n>, which is logged, and a fresh one is
-// begun. When another process has the file open, the error has a Hint method.
+// begun. When another process has the file open, or another version of the program wrote it, the error has a Hint method.
 func Open(path string, o Options) (*Journal, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -200,7 +212,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		case "":
 			return meta.Put([]byte("format"), []byte(format))
 		default:
-			return fmt.Errorf("journal %s has format %q; this program knows %q", path, have, format)
+			return &formatError{path, have}
 		}
 	})
 	if err != nil {

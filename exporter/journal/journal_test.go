@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
@@ -197,6 +198,24 @@ func TestADamagedFileIsSetAsideAndASecondWriterRefused(t *testing.T) {
 	var hint interface{ Hint() string }
 	if !errors.As(err, &hint) {
 		t.Errorf("second Open: %v; want an error with a hint", err)
+	}
+}
+
+func TestAJournalOfAnotherFormatIsLeftAloneAndTheErrorSaysWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpen(t, path)
+	if err := j.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte("format"), []byte("0")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the file is not held after the first
+		_, err := Open(path, Options{})
+		var other *formatError
+		if !errors.As(err, &other) || !strings.Contains(other.Hint(), "move the file away") {
+			t.Errorf("got %v, want that the format is another, with a hint", err)
+		}
 	}
 }
 
