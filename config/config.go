@@ -31,7 +31,8 @@ type Config struct {
 	Alertmanager Alertmanager      `yaml:"alertmanager,omitempty" doc:"Where alerts go, and what generated receivers need."`
 	Ruler        Ruler             `yaml:"ruler,omitempty" doc:"Mimir's or Cortex' ruler, to which apply writes rules."`
 	Files        Files             `yaml:"files,omitempty" doc:"Folder to which apply writes everything, as generate does."`
-	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana's address, for links."`
+	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana that apply writes the dashboards to."`
+	Kubernetes   Kubernetes        `yaml:"kubernetes,omitempty" doc:"Kubernetes namespace that apply writes to."`
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
 	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run, and is asked for lines."`
 	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed, and is asked for traces."`
@@ -89,7 +90,7 @@ type GitLab struct {
 	Backfill     Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
 
 	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Files with the secret tokens or signing secrets of webhooks at /webhooks/gitlab, one each; all are active."`
-	Groups             []string `yaml:"groups,omitempty" doc:"Groups whose unclaimed projects are reported. Not supported yet: accepted, and said at start."`
+	Groups             []string `yaml:"groups,omitempty" doc:"Groups (full path or id) whose projects are read too where no entity names them; each is reported, and counts for the platform owner."`
 }
 
 // Store is where metrics live.
@@ -153,8 +154,16 @@ type Email struct {
 
 // Grafana is where dashboards are.
 type Grafana struct {
-	URL       string `yaml:"url,omitempty" doc:"Base URL. Not supported yet: accepted, and said at start." example:"http://grafana:3000"`
-	TokenFile string `yaml:"token_file,omitempty" doc:"Token for applying dashboards. Not supported yet: accepted, and said at start." example:"/run/secrets/grafana"`
+	URL       string `yaml:"url,omitempty" doc:"Base URL." example:"http://grafana:3000"`
+	TokenFile string `yaml:"token_file,omitempty" doc:"File with a service account's token, of the role Editor or more." example:"/run/secrets/grafana"`
+	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+}
+
+// Kubernetes is a namespace that rules, dashboards and Alertmanager's configuration are applied to, as objects.
+type Kubernetes struct {
+	Namespace  string            `yaml:"namespace,omitempty" doc:"The namespace." example:"monitoring"`
+	Kubeconfig string            `yaml:"kubeconfig,omitempty" doc:"kubeconfig file; in a pod the service account is used, elsewhere KUBECONFIG or ~/.kube/config."`
+	Labels     map[string]string `yaml:"labels,omitempty" doc:"Further labels of every object, such as those that a ruleSelector wants."`
 }
 
 // Logs is where the lines of runs go.
@@ -535,10 +544,5 @@ func (c *Config) NotSupportedYet() []string {
 		}
 	}
 	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
-	say(c.Grafana != Grafana{}, "grafana", "dashboards are delivered as files")
-	for i, g := range c.Sources.GitLab {
-		key := fmt.Sprintf("sources.gitlab[%d].", i)
-		say(len(g.Groups) > 0, key+"groups", "only projects that the catalog names are read")
-	}
 	return out
 }

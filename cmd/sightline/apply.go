@@ -53,7 +53,7 @@ written. One artifact that a target refuses stops no other. Applying again goes 
 			if err := reportText(env.stderr, p.Problems, newStyle(env.stderr, env.env)); err != nil {
 				return err
 			}
-			all := look(ctx, env, p, targets, len(override) > 0)
+			all := look(ctx, env, targets, len(override) > 0)
 			say := func(header bool) error {
 				if format == "json" {
 					return writeAppliedJSON(env.stdout, all)
@@ -74,7 +74,7 @@ written. One artifact that a target refuses stops no other. Applying again goes 
 					return exitError{exitProblems, errors.New("nothing was changed")}
 				}
 			}
-			carryOut(ctx, env, p, all, plan.ApplyOptions{Override: len(override) > 0})
+			carryOut(ctx, env, all, plan.ApplyOptions{Override: len(override) > 0})
 			if err := say(false); err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ type outcome struct {
 }
 
 // look compares each target with the plan. A target that cannot be read stops no other.
-func look(ctx context.Context, env environment, p *plan.Plan, targets []namedTarget, override bool) []*outcome {
+func look(ctx context.Context, env environment, targets []namedTarget, override bool) []*outcome {
 	bar := newProgress(env.stderr, false)
 	defer bar.done()
 	var all []*outcome
@@ -141,7 +141,7 @@ func look(ctx context.Context, env environment, p *plan.Plan, targets []namedTar
 			o.err = fmt.Errorf("read %s: %w", t.Name(), err)
 			continue
 		}
-		o.diff = plan.Compare(held, p.For(t))
+		o.diff = plan.Compare(held, t.plan.For(t))
 		if err := plan.Guard(o.diff, plan.Limits{}); err != nil && !override {
 			o.err, o.guarded = hintError{fmt.Errorf("%s: %w", t.Name(), err), "check the catalog; --override guard does it all the same"}, true
 		}
@@ -150,7 +150,7 @@ func look(ctx context.Context, env environment, p *plan.Plan, targets []namedTar
 }
 
 // carryOut applies the plan to the targets that could be read.
-func carryOut(ctx context.Context, env environment, p *plan.Plan, all []*outcome, opts plan.ApplyOptions) {
+func carryOut(ctx context.Context, env environment, all []*outcome, opts plan.ApplyOptions) {
 	bar := newProgress(env.stderr, false)
 	defer bar.done()
 	for _, o := range all {
@@ -159,7 +159,7 @@ func carryOut(ctx context.Context, env environment, p *plan.Plan, all []*outcome
 		}
 		if !o.diff.Empty() {
 			opts.Progress = func(done, of int, now string) { bar.say("%s: %d of %d: %s", o.name, done+1, of, now) }
-			done, err := plan.Apply(ctx, o.Target, p, opts)
+			done, err := plan.Apply(ctx, o.Target, o.plan, opts)
 			o.failed, o.err = done.Failed, err
 			if err == nil || !done.Diff.Empty() {
 				o.diff = done.Diff
@@ -168,6 +168,12 @@ func carryOut(ctx context.Context, env environment, p *plan.Plan, all []*outcome
 		if f, ok := o.Target.(finisher); ok && o.err == nil {
 			if err := f.Finish(ctx); err != nil {
 				o.err = fmt.Errorf("%s: %w", o.Name(), err)
+			}
+		}
+		if n, ok := o.Target.(interface{ Notes() []string }); ok {
+			bar.done()
+			for _, note := range n.Notes() {
+				fmt.Fprintf(env.stderr, "sightline: note: %s: %s\n", o.name, note)
 			}
 		}
 		o.applied = o.err == nil
@@ -401,7 +407,7 @@ func writeAppliedJSON(w io.Writer, all []*outcome) error {
 
 // diffTargets shows what apply would do at targets, with the lines that change.
 func diffTargets(ctx context.Context, env environment, p *plan.Plan, targets []namedTarget, format string, code bool) error {
-	all := look(ctx, env, p, targets, true)
+	all := look(ctx, env, targets, true)
 	if format == "json" {
 		if err := writeAppliedJSON(env.stdout, all); err != nil {
 			return err

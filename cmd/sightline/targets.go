@@ -10,12 +10,19 @@ import (
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/plan/alertmanager"
 	"github.com/sightline-dev/sightline/plan/files"
+	"github.com/sightline-dev/sightline/plan/grafana"
+	"github.com/sightline-dev/sightline/plan/kubernetes"
 	"github.com/sightline-dev/sightline/plan/mimir"
 	"github.com/sightline-dev/sightline/upstream"
 )
 
 // A targetMaker makes a target of a plan; it gives nil where the configuration does not ask for that target.
 type targetMaker func(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Target, error)
+
+// A translator is a target that holds the plan in a form of its own.
+type translator interface {
+	Translate(p *plan.Plan) (*plan.Plan, error)
+}
 
 // targetMakers are the targets by the name that --target takes, in the order in which they are applied: what alerts go
 // through stands before what makes them.
@@ -27,6 +34,8 @@ var targetMakers = []struct {
 	{"alertmanager", "alertmanager.file", alertmanagerTarget},
 	{"ruler", "ruler.url", rulerTarget},
 	{"files", "files.dir", filesTarget},
+	{"kubernetes", "kubernetes.namespace", kubernetesTarget},
+	{"grafana", "grafana.url", grafanaTarget},
 }
 
 // A finisher is a target that has something to do once, after all of an apply.
@@ -76,6 +85,42 @@ func filesTarget(c *config.Config, pool *upstream.Pool, p *plan.Plan) (plan.Targ
 	return files.NewTarget(f.Dir, client, p), nil
 }
 
+func grafanaTarget(c *config.Config, _ *upstream.Pool, p *plan.Plan) (plan.Target, error) {
+	g := c.Grafana
+	if g.URL == "" {
+		return nil, nil
+	}
+	return grafana.New(grafana.Options{URL: g.URL, TokenFile: g.TokenFile, CAFile: g.CAFile}, p)
+}
+
+// manifestsTarget is a namespace that the plan is applied to as objects.
+type manifestsTarget struct {
+	*kubernetes.Target
+	opts kubernetes.Options
+}
+
+// Translate implements translator.
+func (t manifestsTarget) Translate(p *plan.Plan) (*plan.Plan, error) {
+	objects, err := kubernetes.Manifests(p, t.opts)
+	return &plan.Plan{Artifacts: objects, Problems: p.Problems}, err
+}
+
+func kubernetesTarget(c *config.Config, _ *upstream.Pool, _ *plan.Plan) (plan.Target, error) {
+	k := c.Kubernetes
+	if k.Namespace == "" {
+		return nil, nil
+	}
+	conf, err := kubernetes.Load(k.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	t, err := kubernetes.NewTarget(conf, k.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	return manifestsTarget{t, kubernetes.Options{Namespace: k.Namespace, Labels: k.Labels}}, nil
+}
+
 // targetNames lists what --target takes.
 func targetNames() []string {
 	var names []string
@@ -85,9 +130,10 @@ func targetNames() []string {
 	return names
 }
 
-// A namedTarget is a target with the name that --target takes.
+// A namedTarget is a target with the name that --target takes, and the plan in its form.
 type namedTarget struct {
 	name string
+	plan *plan.Plan
 	plan.Target
 }
 
@@ -121,9 +167,16 @@ func targetsOf(c *config.Config, p *plan.Plan, names []string) ([]namedTarget, e
 		if t == nil && len(names) > 0 {
 			return nil, hintError{fmt.Errorf("--target %s: the configuration does not name it", m.name), "set " + m.key + " in the configuration"}
 		}
-		if t != nil {
-			out = append(out, namedTarget{m.name, t})
+		if t == nil {
+			continue
 		}
+		own := p
+		if form, ok := t.(translator); ok {
+			if own, err = form.Translate(p); err != nil {
+				return nil, fmt.Errorf("%s: %w", m.key, err)
+			}
+		}
+		out = append(out, namedTarget{m.name, own, t})
 	}
 	if len(out) == 0 {
 		return nil, hintError{errors.New("the configuration names no target"), "set one of " + strings.Join(keys, ", ")}

@@ -32,6 +32,7 @@ import (
 // Options are the settings of a Source.
 type Options struct {
 	URL      string           // base URL of GitLab, with its relative root where it has one
+	Groups   []string         // full paths or ids; projects below them that no entity names are read too, for the platform owner
 	First    bool             // entities that name no gitlab.com/instance belong to this host
 	Backfill time.Duration    // how far back the first reading of a project goes; default 30 days
 	Poll     time.Duration    // how often Sync is called; default 30s
@@ -278,6 +279,20 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 		}
 		out[k.ID].claims = append(out[k.ID].claims, list...)
 	}
+	for _, name := range s.opts.Groups {
+		list, err := s.group(ctx, name, to)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		failed = errors.Join(failed, err)
+		for _, p := range list {
+			named := claims[strings.ToLower(p.Path)] != nil || claims["#"+strconv.FormatInt(p.ID, 10)] != nil // and not found yet, perhaps
+			if out[p.ID] == nil && !named {
+				out[p.ID] = &claimed{project: p}
+				problems = append(problems, unclaimed(g, p, s.host))
+			}
+		}
+	}
 	for _, c := range out {
 		slices.SortFunc(c.claims, func(a, b claim) int { return a.entity.Compare(b.entity) })
 	}
@@ -292,6 +307,50 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 		s.opts.Logger.Warn("some projects were not found yet; the others are read", "source", "gitlab", "host", s.host, "error", failed)
 	}
 	return out, nil
+}
+
+// group gives the projects below a group. The list is read once a day; when that fails, the last one stays.
+func (s *Source) group(ctx context.Context, name string, to exporter.Sink) ([]project, error) {
+	var list struct {
+		Asked    time.Time `json:"asked"`
+		Projects []project `json:"projects"`
+	}
+	cursor := "gitlab/" + s.host + "/group/" + name
+	if text, ok := to.Position(cursor); ok {
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			return nil, fmt.Errorf("stored position of %s: %w", cursor, err)
+		}
+	}
+	if s.opts.Now().Sub(list.Asked) < refreshProject {
+		return list.Projects, nil
+	}
+	var found []project
+	path := "/api/v4/groups/" + url.PathEscape(name) + "/projects?include_subgroups=true&with_shared=false&archived=false&simple=true&order_by=id&sort=asc&per_page=" + strconv.Itoa(pageSize)
+	_, err := pages(ctx, s.api, path, s.clock, func(rows []project) bool {
+		for _, p := range rows {
+			if p.ID > 0 && !p.Archived {
+				found = append(found, p)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return list.Projects, fmt.Errorf("projects of group %s: %w", name, err)
+	}
+	list.Asked, list.Projects = s.opts.Now(), found
+	text, err := json.Marshal(list)
+	if err != nil {
+		return nil, fmt.Errorf("position of %s: %w", cursor, err)
+	}
+	return found, to.Commit(ctx, exporter.Batch{Cursor: cursor, Position: string(text)})
+}
+
+func unclaimed(g *catalog.Graph, p project, host string) catalog.Problem {
+	return catalog.Problem{
+		Severity: catalog.SeverityInfo, Entity: g.PlatformOwner(), Owner: g.PlatformOwner(), Annotation: "gitlab.com/project-slug", Rule: "gitlab-project-unclaimed",
+		Message: fmt.Sprintf("no entity names the project %s of GitLab %s; its pipelines count for the platform owner", p.Path, host),
+		Hint:    fmt.Sprintf("add the annotation gitlab.com/project-slug: %s to the component that it holds", p.Path),
+	}
 }
 
 // ask looks projects up: many by the list of projects, a hundred to a call, the rest one by one.

@@ -59,6 +59,7 @@ type world struct {
 	path    string
 	journal *journal.Journal
 	source  *Source
+	groups  []string
 }
 
 var checkout = catalog.NewRef("component", "", "checkout")
@@ -110,7 +111,7 @@ func (w *world) open() {
 
 func (w *world) restart() {
 	w.t.Helper()
-	s, err := New(w.api, Options{URL: "https://gitlab.example.com:8443/git", First: true, Now: func() time.Time { return w.now }, Workers: 1})
+	s, err := New(w.api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -367,6 +368,39 @@ func TestAProjectThatDoesNotExistIsAProblemAndStopsNothing(t *testing.T) {
 		}
 	}
 	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+}
+
+func TestProjectsOfAGroupThatNobodyNamesCountForThePlatformOwner(t *testing.T) {
+	w := newWorld(t)
+	for i := range 120 {
+		w.fake.Projects = append(w.fake.Projects, &fakegitlab.Project{ID: int64(100 + i), Path: fmt.Sprintf("acme/sub/p%d", i), DefaultBranch: "main"})
+	}
+	w.groups = []string{"acme"}
+	w.restart()
+	w.sync()
+	if got := w.source.Problems(); len(got) != 120 || got[0].Rule != "gitlab-project-unclaimed" || got[0].Severity != catalog.SeverityInfo {
+		t.Errorf("%d problems, the first %+v", len(got), got[:1])
+	}
+	w.project = w.fake.Projects[7]
+	w.add("failed")
+	w.pass(5 * time.Minute)
+	w.fake.Requests()
+	w.sync()
+	if n := w.fake.Requests()["/groups/:id/projects"]; n != 0 {
+		t.Errorf("the group was listed again after five minutes: %d calls", n)
+	}
+	w.want(map[string]uint64{"job build failure": 1, "first failure": 1})
+	for _, tally := range w.journal.Snapshot().Tallies {
+		if tally.Key.Entity != "" || tally.Key.Owner != "group:default/platform" {
+			t.Errorf("the run counts for %q of %q", tally.Key.Entity, tally.Key.Owner)
+		}
+	}
+	w.groups = []string{"acme", "nothing"}
+	w.restart()
+	w.sync() // a group that is not there stops nothing
+	if len(w.source.Problems()) < 120 {
+		t.Error("the projects of the other group are forgotten")
+	}
 }
 
 func TestPipelinesOfASharedProjectBelongToTheEntityWhosePatternMatches(t *testing.T) {

@@ -206,6 +206,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "401 Unauthorized")
 		return
 	}
+	if len(parts) == 3 && parts[0] == "groups" && parts[2] == "projects" {
+		name, err := url.PathUnescape(parts[1])
+		rows := []any{}
+		for _, p := range s.Projects {
+			if strings.HasPrefix(p.Path, name+"/") {
+				rows = append(rows, p.row())
+			}
+		}
+		if err != nil || len(rows) == 0 {
+			fail(w, http.StatusNotFound, "404 Group Not Found")
+			return
+		}
+		page(w, r, rows)
+		return
+	}
 	if parts[0] != "projects" || !strings.HasPrefix(r.URL.Path, "/api/v4/") {
 		fail(w, http.StatusNotFound, "404 Not Found")
 		return
