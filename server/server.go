@@ -197,7 +197,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, engine.NewError("open the listener", hint, err)
 	}
 	s.onStop(s.closeListener) // for a server that never ran
-	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: bodyTime, IdleTimeout: 2 * time.Minute}
 	s.onStop(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -205,6 +205,9 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	})
 	return s, nil
 }
+
+// bodyTime is how long a request may take to come in. It is longer than the longest query, which it would cut off.
+const bodyTime = 5 * time.Minute
 
 func (s *Server) closeListener() error {
 	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {

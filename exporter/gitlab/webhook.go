@@ -24,8 +24,14 @@ import (
 	"github.com/sightline-dev/sightline/upstream"
 )
 
-// maxHook is the size of the largest body that GitLab sends.
-const maxHook = 25 << 20
+const (
+	// maxHook is the size of the largest body that GitLab sends.
+	maxHook = 25 << 20
+	// maxUnproved is how many bodies are read at the same time whose sender is known only when the signature was computed.
+	maxUnproved = 8
+	// hookTime is how long a body may take, and may wait for a place. GitLab itself gives up after ten seconds.
+	hookTime = 8 * time.Second
+)
 
 // A mark is what a webhook leaves in the journal: this pipeline has changed. What it holds of the payload is shown while the
 // pipeline runs; what counts is read from the API, so that webhooks and polling give the same.
@@ -39,9 +45,10 @@ type mark struct {
 // It answers as soon as the journal has the change, and before anything is asked of GitLab. Webhooks may come twice, late,
 // in any order, or not at all.
 type Receiver struct {
-	hosts []Hooked
-	to    exporter.Sink
-	count *exporter.WebhookMetrics
+	hosts    []Hooked
+	to       exporter.Sink
+	count    *exporter.WebhookMetrics
+	unproved chan struct{} // holds a value for each body that is read before its sender is known
 }
 
 // Hooked is one host whose webhooks are taken.
@@ -52,12 +59,12 @@ type Hooked struct {
 
 // NewReceiver makes a Receiver that stores in a sink. count may be nil.
 func NewReceiver(to exporter.Sink, count *exporter.WebhookMetrics, hosts ...Hooked) *Receiver {
-	return &Receiver{hosts, to, count}
+	return &Receiver{hosts, to, count, make(chan struct{}, maxUnproved)}
 }
 
 // ServeHTTP answers 200 to what is stored, and to what is known and not of interest: GitLab switches a hook off that is
 // refused again and again. 401 is for a wrong secret, 400 for what is no webhook, 413 for what is too large, and 503 when
-// the journal did not take it.
+// the journal did not take it or too many are signed by nobody knows whom.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	fail := func(status int, result, text string) {
 		r.count.Count("gitlab", result)
@@ -82,7 +89,21 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(http.StatusUnauthorized, exporter.WebhookRefused, "the secret token is wrong")
 		return
 	}
+	if host == nil { // anybody can send that much
+		select {
+		case r.unproved <- struct{}{}:
+			defer func() { <-r.unproved }()
+		case <-req.Context().Done():
+			return
+		case <-time.After(hookTime):
+			fail(http.StatusServiceUnavailable, exporter.WebhookFailed, "too many webhooks at once")
+			return
+		}
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(hookTime)) // where the connection has none, the server's own limit holds
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxHook))
+	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {

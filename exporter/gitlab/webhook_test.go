@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,6 +286,54 @@ func TestWebhooksAreRefused(t *testing.T) {
 	if got := w.post([]byte(`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":8,"status":"running"}}`), token); got != 503 {
 		t.Errorf("with a journal that takes nothing it answered %d, want 503", got)
 	}
+}
+
+// deadlines is a connection that notes its limits.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+func TestBodiesOfNobodyKnowsWhomAreBounded(t *testing.T) {
+	w := newWorld(t)
+	secretFile := tokenFile(t, secret)
+	synctest.Test(t, func(t *testing.T) {
+		r := NewReceiver(w.journal, nil, Hooked{w.source, []string{secretFile}})
+		post := func(body io.Reader, name, value string) *deadlines {
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/gitlab", body)
+			req.Header.Set(name, value)
+			d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+			r.ServeHTTP(d, req)
+			return d
+		}
+		var wg sync.WaitGroup
+		var ends []*io.PipeWriter
+		for range maxUnproved {
+			slow, end := io.Pipe()
+			ends = append(ends, end)
+			wg.Go(func() { post(slow, "Webhook-Signature", "v1,AAAA") })
+		}
+		synctest.Wait()
+		if d := post(strings.NewReader("{}"), "Webhook-Signature", "v1,AAAA"); d.Code != http.StatusServiceUnavailable {
+			t.Errorf("beside %d that are read already another one is answered %d, want 503", maxUnproved, d.Code)
+		}
+		d := post(strings.NewReader(`{"object_kind":"note"}`), "X-Gitlab-Token", secret)
+		if d.Code != http.StatusOK {
+			t.Errorf("one with the secret is answered %d, want 200", d.Code)
+		}
+		if len(d.set) != 2 || time.Until(d.set[0]) != hookTime || !d.set[1].IsZero() {
+			t.Errorf("the limits on reading are %v, want one for the body and none after it", d.set)
+		}
+		for _, end := range ends {
+			end.Close()
+		}
+		wg.Wait()
+	})
 }
 
 func TestRecordedWebhooksAreRead(t *testing.T) {
