@@ -23,7 +23,7 @@ test: ## run the tests
 race: ## run the tests under the race detector (a cold build of its own: several minutes)
 	$(GO) test -race -timeout 20m ./...
 
-e2e: build ## run the end-to-end tests against real servers on loopback (builds and installs them once: about 8 minutes)
+e2e: build ## run the end-to-end tests against real servers on loopback (builds and installs them once: about 12 minutes)
 	./e2e/run.sh
 
 bench: ## run the benchmarks; each prints a ratio against a peer or a floor of the same run

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds and installs what the end-to-end tests need (once; it stays in the user's cache folder) and runs them against a
-# real Prometheus, Alertmanager, Jaeger, Loki and Backstage on loopback. With SIGHTLINE_E2E=1 a missing part fails instead of being
+# real Prometheus, Alertmanager, Jaeger, Loki, Cortex and Backstage on loopback. With SIGHTLINE_E2E=1 a missing part fails instead of being
 # skipped. Arguments go to `go test`, as in `e2e/run.sh -run Backstage -v`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x bin/sightline ] || make build
-tools=$(e2e/tools/build.sh prometheus alertmanager jaeger loki)
+tools=$(e2e/tools/build.sh prometheus alertmanager jaeger loki cortex)
 e2e/backstage/install.sh > /dev/null
 BACKSTAGE_WORKDIR=$(mktemp -d)
 trap 'WORKDIR=$BACKSTAGE_WORKDIR e2e/backstage/down.sh; rm -rf "$BACKSTAGE_WORKDIR"' EXIT

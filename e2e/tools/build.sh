@@ -5,8 +5,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${SIGHTLINE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/sightline/tools}
-declare -A tags=([prometheus]=remove_all_sd [alertmanager]="" [jaeger]="" [loki]="")
-declare -A minutes=([prometheus]=3 [alertmanager]=1 [jaeger]=3 [loki]=6)
+declare -A tags=([prometheus]=remove_all_sd [alertmanager]="" [jaeger]="" [loki]="" [cortex]=slicelabels)
+declare -A minutes=([prometheus]=3 [alertmanager]=1 [jaeger]=3 [loki]=6 [cortex]=4)
 for name in "$@"; do
   [ -n "${minutes[$name]:-}" ] || { echo "e2e/tools: unknown tool $name; known: ${!minutes[*]}" >&2; exit 2; }
   key=$({ cat "$here/$name/go.mod" "$here/$name/go.sum"; echo "${tags[$name]}"; go version; } | sha256sum | cut -c1-16)
