@@ -24,6 +24,8 @@ import (
 // Prefix stands before the name of every receiver and time interval that is Sightline's.
 const Prefix = "sightline/"
 
+const watchdogName = Prefix + "watchdog"
+
 // Unrouted is the receiver without any integration that gets what nobody receives.
 const Unrouted = Prefix + "unrouted"
 
@@ -41,7 +43,7 @@ const (
 type Options struct {
 	Slack      Slack
 	Email      Email
-	SecretsDir string // on the host of Alertmanager; default /etc/alertmanager/secrets
+	SecretsDir string // on the host of Alertmanager; default /etc/alertmanager/secrets; holds <owner slug>-<name in the annotation>
 	// BucketAbove is the number of routed owners above which the tree has two levels; 0 means 200.
 	BucketAbove int
 	// WatchdogReceiver gets the dead man's switch every five minutes. The zero value sends it to the platform owner,
@@ -140,7 +142,7 @@ func Build(g *catalog.Graph, opts Options) (*Config, []catalog.Problem) {
 		if why, hint := b.check(d); why != "" {
 			b.problem(catalog.SeverityError, g.PlatformOwner(), "", RuleReceiver, "the receiver of the dead man's switch: "+why, hint)
 		} else {
-			watchdog.receiver, watchdog.interval, watchdog.repeat = Prefix+"watchdog", time.Minute, 5*time.Minute
+			watchdog.receiver, watchdog.interval, watchdog.repeat = watchdogName, time.Minute, 5*time.Minute
 			b.receivers[watchdog.receiver] = receiver{name: watchdog.receiver, owner: g.PlatformOwner(), to: []Destination{d}, page: true}
 		}
 	}
@@ -330,12 +332,17 @@ func split(all []Destination) (page, ticket []Destination) {
 	return page, ticket
 }
 
-// secret is the file of a destination on Alertmanager's host.
+// secret is the file of a destination on Alertmanager's host: <owner slug>-<name>, so that no owner can name the secret of
+// another one. The name of an annotation has no slash (secretName); that of the dead man's switch is the operator's.
 func (c *Config) secret(r receiver, d Destination) string {
+	name := d.Value
 	if d.Kind == "slack" {
-		return path.Join(c.options.SecretsDir, catalog.Slug(r.owner, 63)+"-slack")
+		name = "slack"
 	}
-	return path.Join(c.options.SecretsDir, d.Value)
+	if r.name == watchdogName && d.Kind != "slack" {
+		return path.Join(c.options.SecretsDir, name)
+	}
+	return path.Join(c.options.SecretsDir, catalog.Slug(r.owner, 63)+"-"+name)
 }
 
 // WatchdogRules is the rule group of the dead man's switch.

@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"fmt"
+	"path"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -91,6 +92,42 @@ func TestTwoLevelsRouteAsOne(t *testing.T) {
 				t.Errorf("%s, %s (-flat +bucketed):\n%s", owner, severity, d)
 			}
 		}
+	}
+}
+
+func TestAnOwnerCanNameNoSecretButItsOwn(t *testing.T) {
+	entity := func(kind, name, secret string) *catalog.Entity {
+		return &catalog.Entity{Ref: catalog.NewRef(kind, "", name), Name: name, Annotations: map[string]string{catalog.Prefix + "receiver.pagerduty": secret}}
+	}
+	g, _ := catalog.NewGraph([]*catalog.Entity{
+		entity("group", "pay", "key"), entity("user", "pay", "key"), entity("group", "thief", "key"), entity("group", "thief-2", "group-default-pay-key"),
+		entity("group", "climber", "../pay/key"), entity("group", "absolute", "/etc/passwd"), entity("group", "dots", ".."), entity("group", "..", "key"), entity("group", "a/../../b", "key"),
+	}, catalog.NewRef("group", "", "pay"))
+	c, problems := Build(g, Options{WatchdogReceiver: Destination{"webhook", "watchdog-url"}})
+	files := map[string]string{}
+	for _, r := range c.receivers {
+		for _, d := range r.to {
+			file := c.secret(r, d)
+			if path.Dir(file) != "/etc/alertmanager/secrets" {
+				t.Errorf("%s reads %s", r.name, file)
+			}
+			if other, ok := files[file]; ok && other != r.owner.String() {
+				t.Errorf("%s and %s read the same file %s", other, r.owner, file)
+			}
+			files[file] = r.owner.String()
+		}
+	}
+	if files["/etc/alertmanager/secrets/watchdog-url"] == "" {
+		t.Errorf("the dead man's switch has another file than the operator named: %v", files)
+	}
+	refused := 0
+	for _, p := range problems {
+		if p.Rule == RuleReceiver {
+			refused++
+		}
+	}
+	if refused != 3 {
+		t.Errorf("%d receivers are refused, want those that climb: %v", refused, problems)
 	}
 }
 

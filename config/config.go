@@ -138,7 +138,7 @@ type Files struct {
 type Receivers struct {
 	Slack      *Slack `yaml:"slack,omitempty" doc:"Slack."`
 	Email      *Email `yaml:"email,omitempty" doc:"E-mail."`
-	SecretsDir string `yaml:"secrets_dir,omitempty" doc:"Folder on the Alertmanager host that holds the teams' secrets." example:"/etc/alertmanager/secrets"`
+	SecretsDir string `yaml:"secrets_dir,omitempty" doc:"Folder on the Alertmanager host that holds the teams' secrets, each in a file SLUG-NAME of the owner's slug and the secret's name, so that a team reaches its own only." example:"/etc/alertmanager/secrets"`
 }
 
 // Slack is the platform's Slack app.

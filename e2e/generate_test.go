@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	refs "github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/dashboards"
 )
 
@@ -202,13 +203,16 @@ func TestOneAlertPerOwnerReachesItsReceiver(t *testing.T) {
 
 	const teams = 25
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "secrets", "platform-hook"), sink.URL+"/platform")
+	secretFile := func(group, name string) string {
+		return filepath.Join(dir, "secrets", refs.Slug(refs.NewRef("group", "", group), 63)+"-"+name)
+	}
+	write(t, secretFile("platform", "hook"), sink.URL+"/platform")
 	var catalog strings.Builder
-	catalog.WriteString("apiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata: {name: platform, annotations: {sightline.dev/receiver.webhook: platform-hook}}\nspec: {type: team, children: []}\n")
+	catalog.WriteString("apiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata: {name: platform, annotations: {sightline.dev/receiver.webhook: hook}}\nspec: {type: team, children: []}\n")
 	want := map[string]bool{"platform got group:default/platform": true, "platform got group:default/gone": true}
 	for i := range teams {
-		fmt.Fprintf(&catalog, "---\napiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata: {name: team-%d, annotations: {sightline.dev/receiver.webhook: team-%d-hook}}\nspec: {type: team, children: []}\n", i, i)
-		write(t, filepath.Join(dir, "secrets", fmt.Sprintf("team-%d-hook", i)), fmt.Sprintf("%s/team-%d", sink.URL, i))
+		fmt.Fprintf(&catalog, "---\napiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata: {name: team-%d, annotations: {sightline.dev/receiver.webhook: hook}}\nspec: {type: team, children: []}\n", i)
+		write(t, secretFile(fmt.Sprintf("team-%d", i), "hook"), fmt.Sprintf("%s/team-%d", sink.URL, i))
 		fmt.Fprintf(&catalog, "---\napiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {name: svc-%d, annotations: {sightline.dev/objective.availability: '99.9'}}\nspec: {type: service, lifecycle: production, owner: team-%d}\n", i, i)
 		want[fmt.Sprintf("team-%d got group:default/team-%d", i, i)] = true
 	}
