@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -228,4 +229,44 @@ func (r *recorder) Commit(ctx context.Context, b exporter.Batch) error {
 		r.news += len(b.Runs)
 	}
 	return r.Journal.Commit(ctx, b)
+}
+
+func TestOnePipelineThatCannotBeReadHoldsNoOtherUp(t *testing.T) {
+	for _, bad := range []struct {
+		name string
+		err  error
+	}{
+		{"GitLab fails at it", &upstream.StatusError{Code: 500}},
+		{"it may not be read", &upstream.StatusError{Code: 403}},
+		{"a job has a time that nobody can read", &upstream.ContentError{}},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.sync()
+			var poison []*fakegitlab.Pipeline
+			for i := range 6 {
+				p := w.add("success")
+				if i < 2 {
+					poison = append(poison, p)
+				}
+				w.pass(time.Second)
+			}
+			w.pass(5 * time.Minute)
+			w.api.breaks = func(path string) error {
+				path, _, _ = strings.Cut(path, "?")
+				if path == "/api/v4/projects/42/jobs" || slices.ContainsFunc(poison, func(p *fakegitlab.Pipeline) bool {
+					return path == fmt.Sprintf("/api/v4/projects/42/pipelines/%d/jobs", p.ID)
+				}) {
+					return bad.err
+				}
+				return nil
+			}
+			w.sync()
+			w.want(map[string]uint64{"job build success": 4, "first success": 4})
+			w.api.breaks = nil
+			w.pass(11 * time.Minute)
+			w.sync()
+			w.want(map[string]uint64{"job build success": 6, "first success": 6})
+		})
+	}
 }

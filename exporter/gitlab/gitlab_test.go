@@ -29,13 +29,19 @@ var epoch = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
 // direct is an API that calls the simulated GitLab without a network. It fails from a given call on.
 type direct struct {
 	*fakegitlab.Server
-	calls, failAt int // failAt 0: never
+	calls, failAt int                     // failAt 0: never
+	breaks        func(path string) error // nil: nothing does
 }
 
 func (d *direct) GetJSON(ctx context.Context, path string, into any) (http.Header, error) {
 	d.calls++
 	if d.failAt > 0 && d.calls >= d.failAt {
 		return nil, errors.New("connection reset")
+	}
+	if d.breaks != nil {
+		if err := d.breaks(path); err != nil {
+			return nil, err
+		}
 	}
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
@@ -384,6 +390,10 @@ func TestProjectsOfAGroupThatNobodyNamesCountForThePlatformOwner(t *testing.T) {
 	w.project = w.fake.Projects[7]
 	w.add("failed")
 	w.pass(5 * time.Minute)
+	w.post(fmt.Appendf(nil, `{"object_kind":"pipeline","project":{"id":%d},"object_attributes":{"id":7,"status":"running"}}`, w.project.ID), http.Header{"X-Gitlab-Token": {secret}})
+	if len(w.journal.Positions(w.source.markPrefix())) != 1 {
+		t.Error("its webhook was not stored")
+	}
 	w.fake.Requests()
 	w.sync()
 	if n := w.fake.Requests()["/groups/:id/projects"]; n != 0 {

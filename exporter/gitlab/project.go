@@ -3,6 +3,7 @@ package gitlab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/upstream"
 )
 
 const (
@@ -122,6 +124,7 @@ type reading struct {
 	gone   []exporter.RunID
 
 	filling bool // the first reading goes back
+	spared  int  // pipelines in a row that could not be read
 }
 
 func (r *reading) run(ctx context.Context) error {
@@ -252,7 +255,11 @@ func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) erro
 			r.Since = row.Updated.Time
 		}
 		r.Seen[row.ID] = row.Updated.Time
-		if err := r.judge(ctx, row, jobs[row.ID], row.Updated.Time); err != nil {
+		list, ok := jobs[row.ID]
+		if !ok {
+			continue // spared
+		}
+		if err := r.spare(row, row.Updated.Time, r.judge(ctx, row, list, row.Updated.Time)); err != nil {
 			return err
 		}
 	}
@@ -301,14 +308,40 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 			r.gone = append(r.gone, r.runID("pipeline", id))
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = r.judge(ctx, o.Pipeline, c.jobs, o.Changed)
 		}
-		if err := r.judge(ctx, o.Pipeline, c.jobs, o.Changed); err != nil {
+		if err := r.spare(o.Pipeline, o.Changed, err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxSpared is how many pipelines in a row may be unreadable before that is taken for a fault of GitLab as a whole.
+const maxSpared = 10
+
+// spare takes the error of reading one pipeline. What GitLab cannot give of this one alone must hold no other up: it is
+// looked at again later.
+func (r *reading) spare(row pipeline, changed time.Time, err error) error {
+	if err == nil {
+		r.spared = 0
+		return nil
+	}
+	if r.spared++; !ofThisAlone(err) || r.spared > maxSpared {
+		return err
+	}
+	r.opts.Logger.Warn("a pipeline cannot be read and is left for later", "source", "gitlab", "host", r.host, "project", r.project.Path, "pipeline", row.ID, "error", err)
+	delete(r.cached, row.ID)
+	r.Open[row.ID] = &openPipeline{row, r.clock.now().Add(10 * time.Minute), changed}
+	return nil
+}
+
+// ofThisAlone tells errors that may concern one address of GitLab and no other.
+func ofThisAlone(err error) bool {
+	var status *upstream.StatusError
+	var content *upstream.ContentError
+	return errors.As(err, &content) || errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code >= 500)
 }
 
 // judge makes the runs of one pipeline, and remembers it when there is more to come.
@@ -459,15 +492,23 @@ func (r *reading) jobs(ctx context.Context, rows []pipeline, feed *jobFeed) (map
 			break
 		}
 		if err := feed.next(ctx, r); err != nil {
-			return nil, err
+			if !ofThisAlone(err) {
+				return nil, err
+			}
+			feed.off, feed.jobs = true, nil // one job may be at fault
 		}
 	}
 	for _, p := range left {
 		list, err := r.jobsOf(ctx, p.ID)
-		if err != nil && !isStatus(err, http.StatusNotFound) {
+		if isStatus(err, http.StatusNotFound) {
+			err = nil
+		}
+		if err == nil {
+			out[p.ID] = list
+		}
+		if err := r.spare(p, p.Updated.Time, err); err != nil {
 			return nil, err
 		}
-		out[p.ID] = list
 	}
 	return out, nil
 }

@@ -235,10 +235,13 @@ func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, 
 
 func (s *Source) markPrefix() string { return "gitlab/" + s.host + "/hooks/" }
 
-// follows tells whether an entity names the project.
+// follows tells whether the project is read: an entity names it, or it is below a group that is read.
 func (s *Source) follows(project int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.followed[project] != nil {
+		return true
+	}
 	for _, k := range s.known {
 		if k.ID == project && !k.Missing {
 			return true
