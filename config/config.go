@@ -36,7 +36,7 @@ type Config struct {
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
 	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run, and is asked for lines."`
 	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed, and is asked for traces."`
-	Apply        string            `yaml:"apply,omitempty" doc:"off; continuous is not supported yet." example:"off"`
+	Apply        string            `yaml:"apply,omitempty" doc:"continuous: serve applies the catalog to every target (files, ruler, alertmanager.file, kubernetes, grafana) when it changes, and looks for drift every ten minutes." example:"off"`
 }
 
 // Catalog says where the catalog comes from.
@@ -533,16 +533,4 @@ func keysOf(typeName string) []string {
 	})
 	slices.Sort(keys)
 	return slices.Compact(keys)
-}
-
-// NotSupportedYet lists the keys that are set and accepted but have no effect in this version, one sentence each.
-func (c *Config) NotSupportedYet() []string {
-	var out []string
-	say := func(set bool, key, instead string) {
-		if set {
-			out = append(out, key+" has no effect yet: "+instead)
-		}
-	}
-	say(c.Apply == "continuous", "apply: continuous", "run `sightline generate` and deliver its files")
-	return out
 }

@@ -39,9 +39,6 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	}
 	got := []any{c.Sources.GitLab[0].Backfill, c.Sources.Scaffolder.Poll, c.Store.Scrape[0].Interval, c.SLO.Window}
 	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
-	if d := cmp.Diff([]string(nil), c.NotSupportedYet()); d != "" {
-		t.Errorf("not supported yet (-want +got):\n%s", d)
-	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("values (-want +got):\n%s", d)
 	}

@@ -45,6 +45,7 @@ type Compiled struct {
 type Options struct {
 	Compile   func(context.Context) (*Compiled, error)
 	Waiting   func() []string  // keys of the configuration that changed and that only a restart takes over, as of the last Compile; nil: none
+	Taken     func(*Compiled)  // called after a catalog was taken over; returns quickly; may be nil
 	Retry     func(error) bool // whether Compile, having failed so at the start, may succeed later; nil: never, New fails
 	Refresh   time.Duration    // default 1m
 	Listen    string
@@ -339,6 +340,9 @@ func (s *Server) apply(c *Compiled) error {
 	}
 	s.current.Store(next)
 	s.info.Set(c.Graph)
+	if s.opts.Taken != nil {
+		s.opts.Taken(c)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -109,9 +110,6 @@ tried again and again; /-/ready says what is missing.`,
 				return err
 			}
 			log := slog.New(slog.NewTextHandler(env.stderr, nil))
-			for _, w := range c.NotSupportedYet() {
-				log.Warn(w)
-			}
 			pool := upstream.NewPool()
 			var waiting atomic.Pointer[[]string] // keys that wait for a restart
 			load := func() (*config.Config, error) {
@@ -172,6 +170,18 @@ tried again and again; /-/ready says what is missing.`,
 			}
 			if err := addPlugins(c, &o); err != nil {
 				return err
+			}
+			if c.Apply == "continuous" {
+				if _, err := targetsOf(c, &plan.Plan{}, nil); err != nil {
+					return fmt.Errorf("apply: continuous: %w", err)
+				}
+				r := newReconciler(c, log)
+				o.Taken, o.Collect = r.take, append(o.Collect, r.collectors()...)
+				ctx, stop := context.WithCancel(cmd.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() { r.run(ctx) })
+				defer wg.Wait()
+				defer stop()
 			}
 			return serve(cmd.Context(), env, o, func(url string) { log.Info("listening", "url", url) })
 		},
