@@ -126,8 +126,8 @@ func metric(base, series string) (string, error) {
 }
 
 // waited runs a task while the store is away, kills sightline, has the store started at addr, and starts sightline again.
-// It returns the id of the task's trace when nothing waits any more.
-func waited(t *testing.T, sink, config, addr string, startStore func()) (trace string) {
+// It returns the id of the task's trace, and the base URL of sightline, when nothing waits any more.
+func waited(t *testing.T, sink, config, addr string, startStore func()) (trace, base string) {
 	entities, err := os.ReadFile("../catalog/backstage/testdata/entities.json")
 	if err != nil {
 		t.Fatal(err)
@@ -166,13 +166,13 @@ server: {listen: "127.0.0.1:0"}
 	_, base = serving(t, conf)
 	wait("0")
 	digest := sha256.Sum256([]byte("scaffolder\x00127.0.0.1\x00" + taskID))
-	return fmt.Sprintf("%x", digest[:16])
+	return fmt.Sprintf("%x", digest[:16]), base
 }
 
 func TestATraceReachesJaegerThroughDowntimeAndAKill(t *testing.T) {
 	demand(t, "all-in-one")
 	otlp, query, admin := freeAddr(t), freeAddr(t), freeAddr(t)
-	trace := waited(t, "otlp", `traces: {otlp: "http://%s"}`, otlp, func() {
+	trace, _ := waited(t, "otlp", `traces: {otlp: "http://%s"}`, otlp, func() {
 		start(t, "all-in-one", "--collector.otlp.http.host-port", otlp, "--collector.otlp.grpc.host-port", freeAddr(t), "--collector.http-server.host-port", freeAddr(t),
 			"--collector.grpc-server.host-port", freeAddr(t), "--query.http-server.host-port", query, "--query.grpc-server.host-port", freeAddr(t), "--admin.http.host-port", admin)
 		ready(t, "http://"+admin)
@@ -196,7 +196,7 @@ func TestATraceReachesJaegerThroughDowntimeAndAKill(t *testing.T) {
 func TestLinesReachLokiThroughDowntimeAndAKill(t *testing.T) {
 	demand(t, "loki")
 	addr, dir := freeAddr(t), t.TempDir()
-	trace := waited(t, "loki", `logs: {url: "http://%s"}`, addr, func() {
+	trace, _ := waited(t, "loki", `logs: {url: "http://%s"}`, addr, func() {
 		conf := write(t, filepath.Join(dir, "loki.yaml"), fmt.Sprintf(lokiConfig, portOf(addr), port(t), filepath.Join(dir, "loki")))
 		start(t, "loki", "-config.file="+conf)
 		ready(t, "http://"+addr+"/ready")
@@ -248,7 +248,7 @@ func TestATraceIsReadBackWithItsLogLines(t *testing.T) {
 	demand(t, "all-in-one", "loki")
 	otlp, query, admin, logs, dir := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t), t.TempDir()
 	stores := fmt.Sprintf("traces: {otlp: \"http://%%s\", query: \"http://%s\"}\nlogs: {url: \"http://%s\"}", query, logs)
-	trace := waited(t, "otlp", stores, otlp, func() {
+	trace, base := waited(t, "otlp", stores, otlp, func() {
 		start(t, "all-in-one", "--collector.otlp.http.host-port", otlp, "--collector.otlp.grpc.host-port", freeAddr(t), "--collector.http-server.host-port", freeAddr(t),
 			"--collector.grpc-server.host-port", freeAddr(t), "--query.http-server.host-port", query, "--query.grpc-server.host-port", freeAddr(t), "--admin.http.host-port", admin)
 		ready(t, "http://"+admin)
@@ -279,6 +279,32 @@ func TestATraceIsReadBackWithItsLogLines(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	sightline(t, 1, "trace", strings.Repeat("1", 32), "--config", conf)
+
+	// The owner's timeline has the task once, and below it in time the line of the step that failed, with the same trace.
+	var happened struct {
+		Items []struct {
+			Kind, Title, Outcome string
+			TraceID              string `json:"trace_id"`
+		}
+		Missing []any
+	}
+	for _, path := range []string{"owners/group/default/team-runtime", "entities/template/default/broken-template"} {
+		if err := getJSON(base+"/api/v1/"+path+"/timeline", &happened); err != nil {
+			t.Fatal(err)
+		}
+		events := []string{}
+		for _, e := range happened.Items {
+			title, _, _ := strings.Cut(e.Title, " url=")
+			events = append(events, strings.Join([]string{e.Kind, title, e.Outcome, e.TraceID}, " "))
+		}
+		want := []string{
+			"run broken-template failure " + trace,
+			`log msg="step finished" result=failure pipeline=broken-template task=rename attempt=first duration=300ms error ` + trace,
+		}
+		if d := cmp.Diff(want, events); d != "" || len(happened.Missing) > 0 {
+			t.Errorf("%s: missing %v (-want +got):\n%s", path, happened.Missing, d)
+		}
+	}
 }
 
 // jaegerTrace gives a line for each span of a trace: its name, its parent's, owner, service, and length; sorted.

@@ -98,6 +98,13 @@ func TestTheAPIKeepsToItsOpenAPIDocument(t *testing.T) {
 		{"GET", "/api/v1/entities/component/default/ledger/slos?points=2", 200},
 		{"GET", "/api/v1/entities/component/default/ledger/slos?from=yesterday", 400},
 		{"GET", "/api/v1/entities/template/default/go-service", 200},
+		{"GET", "/api/v1/entities/component/default/nothing/timeline", 404},
+		{"GET", "/api/v1/owners/group/default/nobody/timeline", 404},
+		{"GET", "/api/v1/entities/component/default/ledger/timeline?from=2026-01-01T00:00:00Z&to=2026-01-20T00:00:00Z&limit=1", 200},
+		{"GET", "/api/v1/entities/component/default/ledger/timeline?from=2026-01-01T00:00:00Z&to=2026-03-01T00:00:00Z", 400},
+		{"GET", "/api/v1/entities/component/default/ledger/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400},
+		{"GET", "/api/v1/owners/group/default/payments/timeline?to=now", 400},
+		{"GET", "/api/v1/owners/group/default/payments/timeline?limit=1001", 400},
 	}
 	fill := strings.NewReplacer("{kind}/{namespace}/{name}", "component/default/ledger")
 	for p := range paths.Paths {

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/correlate"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter"
@@ -60,6 +61,8 @@ type Options struct {
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
 	Sinks     []exporter.Sender                                                        // where the spans and log lines of counted runs go
+	Logs      correlate.LogStore                                                       // where log lines are read; nil: nowhere
+	Traces    correlate.TraceStore                                                     // where traces are read; nil: nowhere
 	Collect   []prometheus.Collector                                                   // beside Sightline's own
 	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
 	Warm      func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/correlate"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/journal"
@@ -61,6 +62,9 @@ func (v view) Alerts(ctx context.Context) ([]api.Alert, error) {
 func (v view) Runs(entity catalog.Ref, limit int) []exporter.Run {
 	return v.s.journal.Runs(journal.Filter{Entities: []catalog.Ref{entity}, Limit: limit})
 }
+
+func (v view) Logs() correlate.LogStore     { return v.s.opts.Logs }
+func (v view) Traces() correlate.TraceStore { return v.s.opts.Traces }
 
 func (v view) Sources() []api.SourceStatus { return v.s.status.all() }
 

@@ -162,6 +162,12 @@ tried again and again; /-/ready says what is missing.`,
 			if o.Sinks, err = sinks(c, pool); err != nil {
 				return err
 			}
+			if o.Logs, err = logStore(c, pool); err != nil {
+				return err
+			}
+			if o.Traces, err = traceStore(c, pool); err != nil {
+				return err
+			}
 			if c.Alertmanager.URL != "" {
 				o.Alerting = []string{c.Alertmanager.URL}
 			}

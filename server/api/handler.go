@@ -42,6 +42,8 @@ func routes() []route {
 		{"/api/v1/owners/{kind}/{namespace}/{name}/slos", "Objectives of all entities of an owner, without series.", nil, reflect.TypeFor[OwnerSLOList](), serveOwnerSLOs},
 		{"/api/v1/entities/{kind}/{namespace}/{name}", "One entity.", nil, reflect.TypeFor[Entity](), serveEntity},
 		{"/api/v1/entities/{kind}/{namespace}/{name}/slos", "Objectives of an entity: budget, burn rates, alerts and the budget over time.", seriesParam, reflect.TypeFor[SLOList](), serveSLOs},
+		{"/api/v1/owners/{kind}/{namespace}/{name}/timeline", "What happened to all that an owner owns: runs, alerts, error lines, failed traces.", timelineParams, reflect.TypeFor[Timeline](), serveOwnerTimeline},
+		{"/api/v1/entities/{kind}/{namespace}/{name}/timeline", "What happened to an entity: runs, alerts, error lines, failed traces.", timelineParams, reflect.TypeFor[Timeline](), serveEntityTimeline},
 		{"/api/v1/problems", "What is wrong in the catalog.", append([]param{{"owner", "string", "Only this owner's, by full reference."}, {"severity", "string", "Only error, warning or info."}}, paging...), reflect.TypeFor[ProblemList](), serveProblems},
 		{"/api/v1/openapi.json", "This document.", nil, nil, serveOpenAPI},
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/correlate"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
 )
@@ -21,6 +22,8 @@ type State interface {
 	Querier() engine.Querier                           // nil: there is no store
 	Alerts(ctx context.Context) ([]Alert, error)       // pending and firing
 	Runs(entity catalog.Ref, limit int) []exporter.Run // newest first, pipelines and tasks of scaffolder, not their jobs
+	Logs() correlate.LogStore                          // nil: there is none
+	Traces() correlate.TraceStore                      // nil: there is none
 	Sources() []SourceStatus                           // sorted by name, then host
 	Notices() []string                                 // what is wrong with the catalog as a whole, one sentence each
 	Simulated() bool                                   // the platform shown is a simulation

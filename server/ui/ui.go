@@ -38,13 +38,16 @@ type handler struct {
 	pages  *template.Template
 }
 
-const perPage = 50
+const (
+	perPage     = 50
+	eventsShown = 30 // of a timeline
+)
 
 // New makes the handler of the pages and of /static/.
 func New(r *api.Reader, o Options) http.Handler {
 	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
 		"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
-		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "count": count, "length": length, "fast": fast,
+		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast,
 	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
@@ -203,7 +206,8 @@ func (h *handler) entity(w http.ResponseWriter, r *http.Request) {
 	}
 	slos := s.EntitySLOs(ref)
 	err := s.AddSeries(r.Context(), slos, time.Time{}, time.Time{}, api.MaxPoints)
-	h.render(w, r, http.StatusOK, "entity", e.Title, map[string]any{"Entity": e, "SLOs": slos, "ChartErr": err})
+	happened := s.Timeline(r.Context(), api.TimelineQuery{Ref: ref, Limit: eventsShown})
+	h.render(w, r, http.StatusOK, "entity", e.Title, map[string]any{"Entity": e, "SLOs": slos, "ChartErr": err, "Timeline": happened})
 }
 
 func (h *handler) problems(w http.ResponseWriter, r *http.Request) {

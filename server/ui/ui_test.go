@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/correlate"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/server/api"
@@ -23,6 +24,7 @@ type fakeState struct {
 	graph      *catalog.Graph
 	objectives []api.Objective
 	querier    engine.Querier
+	logs       correlate.LogStore
 }
 
 func (f fakeState) Graph() *catalog.Graph                       { return f.graph }
@@ -31,6 +33,8 @@ func (f fakeState) Problems() []catalog.Problem                 { return nil }
 func (f fakeState) Querier() engine.Querier                     { return f.querier }
 func (f fakeState) Alerts(context.Context) ([]api.Alert, error) { return nil, nil }
 func (f fakeState) Runs(catalog.Ref, int) []exporter.Run        { return nil }
+func (f fakeState) Logs() correlate.LogStore                    { return f.logs }
+func (f fakeState) Traces() correlate.TraceStore                { return nil }
 func (f fakeState) Sources() []api.SourceStatus {
 	return []api.SourceStatus{{Name: "gitlab", Host: "gitlab.example.com"}}
 }
@@ -59,7 +63,7 @@ func (s fakeStore) QueryRange(_ context.Context, _ string, from, to time.Time, s
 func platform(value float64) fakeState {
 	team, shop := catalog.NewRef("group", "", "payments"), catalog.NewRef("component", "", "checkout")
 	g, _ := catalog.NewGraph([]*catalog.Entity{{Ref: team, Name: "payments", Title: `<script>alert(1)</script>`}, {Ref: shop, Name: "checkout", Owner: team}}, catalog.Ref{})
-	return fakeState{g, []api.Objective{{ID: "id", Entity: shop, Owner: team, Indicator: "availability", Target: "99.9", Window: "30d", Length: 720 * time.Hour}}, fakeStore{value}}
+	return fakeState{graph: g, objectives: []api.Objective{{ID: "id", Entity: shop, Owner: team, Indicator: "availability", Target: "99.9", Window: "30d", Length: 720 * time.Hour}}, querier: fakeStore{value}}
 }
 
 var now = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -148,5 +152,26 @@ func TestTheAPIGivesFiguresAndNullForWhatDoesNotExist(t *testing.T) {
 	w := get(api.New(reader(platform(1))), "/api/v1/entities/component/default/chekout")
 	if w.Code != 404 || !strings.Contains(w.Body.String(), "component:default/checkout?") {
 		t.Errorf("no hint: %d %s", w.Code, w.Body)
+	}
+}
+
+// hostile is a log store whose one line is a script; the rest of what it has is missing.
+type hostile struct{}
+
+func (hostile) Lines(context.Context, correlate.LineQuery) (correlate.LineList, error) {
+	return correlate.LineList{Items: []correlate.Line{{Time: now.Add(-time.Minute), Text: `<img src=x onerror=alert(1)>`, Labels: []correlate.Label{{Name: "level", Value: "error"}, {Name: "trace_id", Value: `"><script>`}}}}, Partial: "<b>only one</b>"}, nil
+}
+
+func TestWhatHappenedIsShownAndNothingOfItIsMarkup(t *testing.T) {
+	s := platform(0.5)
+	s.logs = hostile{}
+	body := get(New(reader(s), Options{}), "/entities/component/default/checkout").Body.String()
+	for _, want := range []string{"What happened", "2026-01-31 11:59:00", "&lt;img src=x onerror=alert(1)&gt;", "Incomplete: logs: &lt;b&gt;only one"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page does not hold %q", want)
+		}
+	}
+	if strings.Contains(body, "<img src=x") || strings.Contains(body, "<b>only") || strings.Contains(body, `"><script>`) {
+		t.Error("text of a log line is markup")
 	}
 }
