@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -109,6 +110,11 @@ type Engine struct {
 	state   state
 	cancel  context.CancelFunc
 	stopped chan struct{} // closed when Run has returned
+
+	setting sync.Mutex        // one SetRules at a time
+	files   map[string][]byte // what was set last; guarded by setting
+
+	gone atomic.Bool // Close was called; apart from mu, which is held while rules are swapped
 
 	evaluating sync.Mutex // one Evaluate at a time, and never while SetRules swaps groups
 	closeOnce  sync.Once
@@ -332,6 +338,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // Close stops Run and closes the store. Later calls give the same result; other methods fail after it.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		e.gone.Store(true)
 		e.mu.Lock()
 		running, cancel := e.state == stateRunning, e.cancel
 		stopped := e.state == stateStopped
@@ -358,11 +365,7 @@ func (e *Engine) Close() error {
 	return e.closeErr
 }
 
-func (e *Engine) closed() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.state == stateClosed
-}
+func (e *Engine) closed() bool { return e.gone.Load() }
 
 // Append stores samples in one transaction: all or, on an error, none. The samples of one series must stand in the
 // order of time and be newer than what the store holds of it.

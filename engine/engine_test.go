@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/prompb"
 )
 
@@ -431,4 +432,27 @@ func eventually(t *testing.T, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("not within 30 s")
+}
+
+func TestTheSameRulesAgainAreNotTakenUpAnew(t *testing.T) {
+	e := open(t, nil)
+	set := func(value string) *rulefmt.RuleGroups {
+		t.Helper()
+		body := "groups: [{name: g, rules: [{record: r, expr: '" + value + "'}]}]"
+		if err := e.SetRules(map[string][]byte{"a.yaml": []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+		groups, _ := e.loader.Load("a.yaml", false, validation)
+		return groups
+	}
+	first := set("1")
+	if set("1") != first {
+		t.Error("rules that did not change were parsed again, while every query waits")
+	}
+	if set("2") == first {
+		t.Error("rules that changed were not taken up")
+	}
+	if set("1") == first {
+		t.Error("going back to earlier rules was taken for no change")
+	}
 }

@@ -44,12 +44,28 @@ type Alert struct {
 
 // SetRules replaces all rule files; the keys are names that show in Rules. Everything is parsed first: on an error the
 // old rules stay as they are. Groups that do not change keep their state; a changed group keeps the alerts of the rules
-// that it still has. SetRules may be called before and during Run.
+// that it still has. The same rules again cost nothing. SetRules may be called before and during Run; the caller does not change the files afterwards.
 func (e *Engine) SetRules(files map[string][]byte) error {
+	e.setting.Lock()
+	defer e.setting.Unlock()
+	if e.closed() {
+		return errClosed
+	}
+	if e.files != nil && maps.EqualFunc(files, e.files, bytes.Equal) {
+		return nil
+	}
 	parsed, err := parseRules(files)
 	if err != nil {
 		return err
 	}
+	if err := e.replaceRules(parsed); err != nil {
+		return err
+	}
+	e.files = maps.Clone(files)
+	return nil
+}
+
+func (e *Engine) replaceRules(parsed map[string]*rulefmt.RuleGroups) error {
 	e.evaluating.Lock()
 	defer e.evaluating.Unlock()
 	e.mu.Lock()
@@ -57,6 +73,7 @@ func (e *Engine) SetRules(files map[string][]byte) error {
 	if e.state == stateStopped || e.state == stateClosed {
 		return errClosed
 	}
+	var err error
 	old := e.loader.set(parsed)
 	if e.state == stateRunning {
 		err = e.updateManager()
