@@ -261,6 +261,9 @@ func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []cat
 			o.MaxSeverity = SeverityTicket
 		}
 	}
+	if o.Defaulted && o.MaxSeverity == SeverityPage { // nobody asked for the objective: to be paged, declare it
+		o.MaxSeverity = SeverityTicket
+	}
 	return b.possible(e, at, o)
 }
 

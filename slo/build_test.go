@@ -199,3 +199,14 @@ func TestADefaultThatCanNeverAlertStaysWithoutAlerts(t *testing.T) {
 		t.Errorf("problems: %q", problems)
 	}
 }
+
+func TestAnObjectiveThatNobodyAskedForNeverPages(t *testing.T) {
+	objectives, _ := build(t, service("alerting", "page", "alerting.latency", "off", "tier", "1"))
+	if d := cmp.Diff([]string{"availability 99.9% 30d ticket profile", "latency 99% 30d off profile"}, objectives); d != "" {
+		t.Errorf("objectives (-want +got):\n%s", d)
+	}
+	objectives, _ = build(t, service("objective.availability", "99.9", "objective.latency", "off", "alerting", "page", "tier", "1"))
+	if d := cmp.Diff([]string{"availability 99.9% 30d page annotation"}, objectives); d != "" {
+		t.Errorf("a declared one pages (-want +got):\n%s", d)
+	}
+}
