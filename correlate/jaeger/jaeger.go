@@ -88,7 +88,6 @@ func (s *Store) Search(ctx context.Context, q correlate.TraceQuery) (correlate.T
 	type found struct {
 		spans   []correlate.Span
 		partial string
-		full    bool
 		err     error
 	}
 	results := make([]found, len(services))
@@ -171,7 +170,7 @@ func (s *Store) read(ctx context.Context, path string) (spans []correlate.Span, 
 		switch {
 		case err != nil:
 		case part.Error != nil:
-			err = fmt.Errorf("Jaeger says: %.200s", part.Error.Message)
+			err = fmt.Errorf("the store says: %.200s", part.Error.Message)
 		case len(part.Result) == 0:
 			err = errors.New("it has neither a result nor an error")
 		default:

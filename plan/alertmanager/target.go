@@ -166,7 +166,7 @@ func (t *Target) swap(ctx context.Context, old, now []byte) error {
 	}
 	t.read = now
 	if err := t.reload(ctx); err != nil {
-		err = fmt.Errorf("Alertmanager did not load the new file, so the old one is back: %w", err)
+		err = fmt.Errorf("the new file was not loaded, so the old one is back: %w", err)
 		if back := replace(t.file, t.file, old); back != nil {
 			return errors.Join(err, back)
 		}

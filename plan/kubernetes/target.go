@@ -149,7 +149,7 @@ func managed(live *unstructured.Unstructured, part string, all map[string]string
 		var fields struct {
 			Metadata map[string]map[string]any `json:"f:metadata"`
 		}
-		if m.Manager != Manager || m.Operation != meta.ManagedFieldsOperationApply || m.FieldsV1 == nil || json.Unmarshal(m.FieldsV1.Raw, &fields) != nil {
+		if m.Manager != Manager || m.Operation != meta.ManagedFieldsOperationApply || m.FieldsV1 == nil || json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
 		for k := range fields.Metadata[part] {

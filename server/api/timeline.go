@@ -194,7 +194,7 @@ func (s *Snapshot) alertSpans(ctx context.Context, q TimelineQuery) ([]correlate
 	if !end.After(q.From) {
 		return nil, nil
 	}
-	end = end.Add(-time.Millisecond) // which the range does not hold
+	end = end.Add(-time.Millisecond)                 // which the range does not hold
 	from := end.Add(-end.Sub(q.From).Truncate(step)) // the last step is the end: what has just begun to fire is seen
 	series, err := store.QueryRange(ctx, `max by (alertname, severity, sloth_slo, entity, owner) (ALERTS{alertstate="firing",`+match.String()+`})`, from, end, step)
 	if err != nil {

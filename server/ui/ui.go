@@ -349,14 +349,6 @@ func plot(points []api.Point, large bool) template.HTML {
 	}
 	w, h, left, bottom, class := 120.0, 28.0, 2.0, 2.0, "spark"
 	if large {
-		step := (high - low) / 4
-		if large {
-			step = 0.25
-			for (high-low)/step > 6 {
-				step *= 2
-			}
-			low, high = math.Floor(low/step)*step, math.Ceil(high/step)*step
-		}
 		w, h, left, bottom, class = 720, 220, 74, 30, "plot"
 	}
 	x := func(v float64) float64 { return left + (v-xs[0])/(xs[len(xs)-1]-xs[0])*(w-left-6) }
