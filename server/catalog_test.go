@@ -117,11 +117,10 @@ func TestAFaultyBackstageIsSaidAndNeverReplacesAGoodCatalog(t *testing.T) {
 				}
 				return fake.URL
 			}
-			var log strings.Builder
-			logged := slog.New(slog.NewTextHandler(&log, nil))
-			url, s, _ := run(t, Options{Path: t.TempDir(), Compile: load(t, address), Retry: func(error) bool { return true }, Refresh: time.Hour, Logger: logged})
-			if text := log.String(); !strings.Contains(text, "not ready, trying again") {
-				t.Errorf("the log says %s", text)
+			log := logged{slog.NewTextHandler(t.Output(), nil), "the catalog was not loaded; not ready, trying again", make(chan slog.Record, 10)}
+			url, s, _ := run(t, Options{Path: t.TempDir(), Compile: load(t, address), Retry: func(error) bool { return true }, Refresh: time.Hour, Logger: slog.New(log)})
+			if len(log.records) == 0 {
+				t.Error("the log does not say that the catalog was not loaded")
 			}
 			page := func(path string) string {
 				t.Helper()
@@ -230,5 +229,15 @@ func TestACatalogThatShrinksSuspiciouslyIsTakenOverOnlyByForce(t *testing.T) {
 	n.Store(1)
 	if err := s.Reload(t.Context()); err != nil {
 		t.Errorf("a small catalog may shrink: %v", err)
+	}
+}
+
+func TestReadinessIsAskedForWhileTheCatalogIsTakenOver(t *testing.T) {
+	_, s, stop := run(t, Options{Path: t.TempDir(), Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") }})
+	defer stop()
+	s.store.readied.Store(false)
+	s.current.Store(&state{compiled: s.current.Load().compiled}) // what the probe saw a moment before
+	if err := s.ready(t.Context()); err != nil {
+		t.Errorf("not ready: %v", err)
 	}
 }

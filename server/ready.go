@@ -20,7 +20,9 @@ func (s *Server) ready(ctx context.Context) error {
 		return nil
 	}
 	if !s.current.Load().loaded {
-		return errors.New(s.notices()[0])
+		if why := s.notices(); len(why) > 0 { // none where it was loaded a moment ago
+			return errors.New(why[0])
+		}
 	}
 	if err := s.store.check(ctx); err != nil {
 		return fmt.Errorf("the store does not answer: %s", explain(err))
