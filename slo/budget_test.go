@@ -149,9 +149,11 @@ func TestTheBudgetIsTheCountOfEvents(t *testing.T) {
 			t.Parallel()
 			r := newReplay(t, tt.good, tt.bad)
 			r.run(t, 0, 1440)
-			got := r.value(t, slo.SeriesErrorRatio+"30d", 1435)
-			if math.Abs(got-tt.want) > 0.005*tt.want || math.IsNaN(got) {
-				t.Errorf("30d error ratio %.8f, counted %.8f (%+.2f %%)", got, tt.want, 100*(got/tt.want-1))
+			for _, window := range []string{"1d", "3d", "30d"} { // all longer than the replay
+				got := r.value(t, slo.SeriesErrorRatio+window, 1435)
+				if math.Abs(got-tt.want) > 0.005*tt.want || math.IsNaN(got) {
+					t.Errorf("%s error ratio %.8f, counted %.8f (%+.2f %%)", window, got, tt.want, 100*(got/tt.want-1))
+				}
 			}
 			remaining := r.value(t, slo.SeriesBudgetRemaining, 1435)
 			if want := 1 - tt.want/0.001; math.Abs(remaining-want) > 0.005*math.Max(1, math.Abs(want)) {
@@ -196,6 +198,19 @@ func TestATotalOutageOfTheSameQuietServicePages(t *testing.T) {
 	r.run(t, 0, 700)
 	if pages := r.fired["page"]; len(pages) == 0 || pages[0] < 610 || pages[0] > 660 {
 		t.Errorf("pages fired at minutes %v, want the first within an hour of the outage at minute 600", pages)
+	}
+}
+
+func TestASlowBurnOpensATicketAndPagesNobody(t *testing.T) {
+	// From minute 120 on 0.5 % fail, below the 0.6 % that page. The ratio since minute 0 passes 0.1 % at minute 150; the
+	// five minutes of the base window and the five between two of its samples come on top.
+	r := newReplay(t, func(m int) float64 { return 1e6 + ramp(0, 6000, 0, min(m, 120)) + ramp(0, 5970, 120, m) }, func(m int) float64 { return 1e4 + ramp(0, 30, 120, m) })
+	r.run(t, 0, 240)
+	if len(r.fired["page"]) > 0 {
+		t.Errorf("pages fired at minutes %v", r.fired["page"])
+	}
+	if tickets := r.fired["ticket"]; len(tickets) == 0 || tickets[0] < 150 || tickets[0] > 160 || tickets[len(tickets)-1]-tickets[0] != len(tickets)-1 {
+		t.Errorf("tickets fired at minutes %v, want every minute from one of 150 to 160 on", tickets)
 	}
 }
 

@@ -9,13 +9,16 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// The base series: rates of bad and of all events, recorded every minute and, for the budget window, every five.
+// The base series: rates of bad and of all events, recorded every minute and, for windows of a day and more, every five.
 const (
 	SeriesErrors       = "sightline:slo_errors:rate5m"
 	SeriesTotal        = "sightline:slo_total:rate5m"
 	SeriesErrorsPeriod = "sightline:slo_errors_period:rate5m"
 	SeriesTotalPeriod  = "sightline:slo_total_period:rate5m"
 )
+
+// SeriesErrorsSum is the sum of SeriesErrorsPeriod over the budget window, which follows, as in "…:sum30d".
+const SeriesErrorsSum = "sightline:slo_errors_period:sum"
 
 // The derived series, with sloth's names. SeriesErrorRatio is followed by the window, as in "…_rate5m".
 const (
@@ -50,7 +53,9 @@ const identity = "entity, sloth_id, sloth_service, sloth_slo"
 // Target must be set and both queries must hold $window.
 //
 // One event raises a five-minute base rate by 1/300 for five one-minute evaluations, so sum_over_time × 60 counts
-// events. Extrapolation makes one event at most about 1.2 and two at least 1.6: "> 1.5" means two or more.
+// events; of the period's base, which is recorded every five minutes, × 300. Extrapolation makes one event at most about
+// 1.2 and two at least 1.6: "> 1.5" means two or more. Windows of a day and more are summed from the period's base: as
+// exact, up to five minutes late, and a fifth of the samples.
 func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	if o.Window.Days == 0 {
 		return nil
@@ -94,6 +99,8 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		case "1h":
 			errs, total := rates(o.ErrorQuery, o.TotalQuery, "1h")
 			expr = c.ratio(errs, t.join("(", total, ")"))
+		case "1d", "3d":
+			expr = c.sums(SeriesErrorsPeriod, SeriesTotalPeriod, w)
 		default:
 			expr = c.sums(SeriesErrors, SeriesTotal, w)
 		}
@@ -115,11 +122,15 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 				expr = t.join(expr, " or ")
 			}
 			threshold := t.join(" > (", p.Factor, " * ", budget, "))")
+			errs, total, seconds := SeriesErrors, SeriesTotal, "60"
+			if severity == SeverityTicket {
+				errs, total, seconds = SeriesErrorsPeriod, SeriesTotalPeriod, "300"
+			}
 			expr = t.join(expr, "(max by ("+identity+") ("+SeriesErrorRatio, p.Short, c.match, threshold,
 				" and max by ("+identity+") ("+SeriesErrorRatio, p.Long, c.match, threshold,
-				" and (sum_over_time("+SeriesErrors, c.match, "[", p.Long, "]) * 60 > 1.5)")
+				" and (sum_over_time(", errs, c.match, "[", p.Long, "]) * ", seconds, " > 1.5)")
 			if o.MinEvents > 0 {
-				expr = t.join(expr, " and (sum_over_time("+SeriesTotal, c.match, "[", p.Long, "]) * 60 >= ", strconv.Itoa(o.MinEvents), ")")
+				expr = t.join(expr, " and (sum_over_time(", total, c.match, "[", p.Long, "]) * ", seconds, " >= ", strconv.Itoa(o.MinEvents), ")")
 			}
 			expr = t.join(expr, ")")
 		}
@@ -142,7 +153,9 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	w := o.Window.String()
 	c.record(SeriesErrorsPeriod, errorsBase, ids)
 	c.record(SeriesTotalPeriod, totalBase, ids)
-	c.record(t.join(SeriesErrorRatio, w), c.sums(SeriesErrorsPeriod, SeriesTotalPeriod, w), over(w))
+	sum := t.join(SeriesErrorsSum, w)
+	c.record(sum, t.join("sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "])"), ids)
+	c.record(t.join(SeriesErrorRatio, w), c.ratio(t.join(sum, c.match), t.join("sum_over_time("+SeriesTotalPeriod, c.match, "[", w, "])")), over(w))
 	c.record(SeriesObjective, t.join("vector(", o.Target.Ratio(), ")"), derived)
 	c.record(SeriesErrorBudget, t.join("vector(", budget, ")"), derived)
 	c.record(SeriesPeriodDays, t.join("vector(", strconv.Itoa(o.Window.Days), ")"), derived)
@@ -153,7 +166,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		Label{"sloth_spec", "sightline"}, Label{"sloth_version", "exact"}))
 	if o.MaxSeverity != SeverityOff {
 		c.alert(AlertExhausted, t.join("max by ("+identity+") ("+SeriesBudgetRemaining, c.match,
-			") <= 0 and (sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "]) * 300 > 1.5)"), 0, ticket,
+			") <= 0 and (", sum, c.match, " * 300 > 1.5)"), 0, ticket,
 			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
 	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}
