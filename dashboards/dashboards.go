@@ -119,10 +119,16 @@ type compiler struct {
 
 	boards   []Board
 	problems []catalog.Problem
+
+	buf bytes.Buffer // of the board that is being written; it and the encoder's own memory serve all boards
+	enc *json.Encoder
 }
 
 func newCompiler(g *catalog.Graph, objectives []slo.Objective, opts Options) *compiler {
 	c := &compiler{graph: g, opts: opts, byEntity: map[catalog.Ref][]*slo.Objective{}, members: map[catalog.Ref][]*catalog.Entity{}}
+	c.enc = json.NewEncoder(&c.buf)
+	c.enc.SetEscapeHTML(false)
+	c.enc.SetIndent("", " ")
 	for e := range g.Entities() {
 		if e.Ref.Kind == "system" {
 			if c.fits(e.Ref) {
@@ -224,18 +230,15 @@ func (c *compiler) render(d *draft) ([]byte, error) {
 		}
 	}
 	// Panels are written beside the model because the SDK's union type would marshal them twice and escape "<" and ">".
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", " ")
-	err := enc.Encode(struct {
+	c.buf.Reset()
+	err := c.enc.Encode(struct {
 		dashboard.Dashboard
 		Panels []any `json:"panels"`
 	}{model, d.layout.panels})
 	if err != nil {
 		return nil, err
 	}
-	return buf.Bytes(), nil
+	return bytes.Clone(c.buf.Bytes()), nil
 }
 
 func datasourceVariable(uid string) dashboard.VariableModel {

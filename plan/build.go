@@ -34,9 +34,15 @@ func Build(in Input) (*Plan, error) {
 		}
 		return strings.Compare(a.Indicator, b.Indicator)
 	})
+	var scratch []byte // each file is written into it and copied at its size
+	rules := func(owner catalog.Ref, name string, groups []slo.RuleGroup) {
+		scratch = slo.AppendYAML(scratch[:0], groups)
+		p.Artifacts = append(p.Artifacts, Artifact{KindRules, rulesPath(owner, name), owner, bytes.Clone(scratch)})
+	}
+	var groups []slo.RuleGroup
 	for i := 0; i < len(objectives); {
 		entity, owner := objectives[i].Entity, objectives[i].Owner
-		var groups []slo.RuleGroup
+		groups = groups[:0]
 		for ; i < len(objectives) && objectives[i].Entity == entity; i++ {
 			made, err := in.Groups(&objectives[i])
 			if err != nil {
@@ -49,10 +55,10 @@ func Build(in Input) (*Plan, error) {
 			groups = append(groups, made...)
 		}
 		if len(groups) > 0 {
-			p.rules(owner, entity.Dotted(), groups)
+			rules(owner, entity.Dotted(), groups)
 		}
 	}
-	p.rules(in.Graph.PlatformOwner(), "sightline.default.watchdog", []slo.RuleGroup{alerts.WatchdogRules()})
+	rules(in.Graph.PlatformOwner(), "sightline.default.watchdog", []slo.RuleGroup{alerts.WatchdogRules()})
 	if in.Alerts != nil {
 		p.Artifacts = append(p.Artifacts, Artifact{KindAlertmanager, "alertmanager/alertmanager.yml", in.Graph.PlatformOwner(), in.Alerts.YAML()})
 	}
@@ -83,8 +89,8 @@ func Build(in Input) (*Plan, error) {
 	return p, nil
 }
 
-func (p *Plan) rules(owner catalog.Ref, name string, groups []slo.RuleGroup) {
-	body := slo.AppendYAML(nil, groups)
+// rulesPath is the rule file of an entity, in its owner's folder.
+func rulesPath(owner catalog.Ref, name string) string {
 	dir := "default/unowned"
 	if !owner.IsZero() {
 		dir = safe(owner.Namespace) + "/" + safe(owner.Name)
@@ -92,7 +98,7 @@ func (p *Plan) rules(owner catalog.Ref, name string, groups []slo.RuleGroup) {
 			dir = safe(owner.Namespace) + "/" + safe("user-"+owner.Name)
 		}
 	}
-	p.Artifacts = append(p.Artifacts, Artifact{KindRules, "rules/" + dir + "/" + safe(name) + ".yaml", owner, body})
+	return "rules/" + dir + "/" + safe(name) + ".yaml"
 }
 
 // safe makes one path part of a name. Legal entity names stay as they are.
