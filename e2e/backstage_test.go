@@ -382,6 +382,13 @@ func TestBesideARealBackstage(t *testing.T) {
 
 	t.Log("each task counts once")
 	{
+		eventually(t, time.Minute, func() error { // what is made from then on is news
+			up, err := first.sourceUp()
+			if err == nil && up != 1 {
+				err = fmt.Errorf("sightline_source_up is %v, want 1", up)
+			}
+			return err
+		})
 		first.counts(p)
 		failed, slow := p.failing(), p.slow()
 		p.task("double-fail", map[string]any{}, "failure")

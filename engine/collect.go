@@ -249,8 +249,9 @@ func (p *pass) float(name string, m *dto.Metric, extraName, extraValue string, v
 	if m.TimestampMs != nil {
 		at, s.unaided = m.GetTimestampMs(), true
 	}
-	if c := p.c; fresh && created > c.last && created <= at && c.last < at && !s.unaided {
-		// It was not there at the last pass, so that is where it was still 0. Where that instant is taken, by a marker
+	if c := p.c; fresh && created > c.last && c.last < at && !s.unaided {
+		// It was not there at the last pass, so that is where it was still 0, also when it was created between this pass's
+		// time and its gathering. Where that instant is taken, by a marker
 		// of an earlier life of the series, the created timestamp itself is as good.
 		for _, zero := range []int64{c.last, min(created, at-1)} {
 			ref, err := p.app.Append(s.ref, s.labels, zero, 0)

@@ -240,6 +240,7 @@ func TestACounterThatAppearsLaterStartsAtZero(t *testing.T) {
 		want    float64
 	}{
 		"created after the last collection: its first increments count": {start.Add(90 * time.Second), 5},
+		"created while this one gathered, so after its timestamp":       {start.Add(2*time.Minute + time.Second), 5},
 		"created before: what it starts with is history":                {start.Add(-time.Hour), 0},
 		"no created timestamp: what it starts with is history":          {time.Time{}, 0},
 	} {
