@@ -94,7 +94,7 @@ func Families() []Family {
 	for i := range out {
 		out[i].Labels = slices.Clone(out[i].Labels)
 	}
-	return out
+	return slices.Concat(out, Kinds())
 }
 
 func (f familyID) desc() *prometheus.Desc {
@@ -120,9 +120,12 @@ type TallySource interface{ Snapshot() TallySnapshot }
 
 // NewCollector makes the collector of the run metrics. Gathering it does no I/O.
 func NewCollector(from TallySource) prometheus.Collector {
-	c := &collector{from: from}
+	c := &collector{from: from, kinds: map[ObservationKind]*prometheus.Desc{}}
 	for _, f := range []familyID{pipelineRuns, pipelineDuration, pipelineActive, taskRuns, taskDuration, namesCapped, outboxWaiting, outboxDropped} {
 		c.descs[f] = f.desc()
+	}
+	for k, f := range kinds {
+		c.kinds[k] = prometheus.NewDesc(f.Name, f.Help, slices.Concat(commonLabels, f.Labels), nil)
 	}
 	return c
 }
@@ -130,11 +133,15 @@ func NewCollector(from TallySource) prometheus.Collector {
 type collector struct {
 	from  TallySource
 	descs [outboxDropped + 1]*prometheus.Desc
+	kinds map[ObservationKind]*prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range c.descs {
+		ch <- d
+	}
+	for _, d := range c.kinds {
 		ch <- d
 	}
 }
@@ -161,6 +168,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 func (c *collector) metric(t *Tally) prometheus.Metric {
 	k := t.Key
 	switch {
+	case k.Level == LevelObservation:
+		names := slices.Concat(commonLabels, kinds[ObservationKind(k.Measure)].Labels)
+		return tallyMetric{c.kinds[ObservationKind(k.Measure)], t, pairs(names, append([]string{k.Source, k.Owner, k.Entity, k.System}, strings.Split(k.Values, valueSeparator)...))}
 	case k.Level == LevelTask && k.Measure == MeasureRuns:
 		return tallyMetric{c.descs[taskRuns], t, labelPairs(taskRuns, k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result))}
 	case k.Level == LevelTask:
@@ -172,15 +182,19 @@ func (c *collector) metric(t *Tally) prometheus.Metric {
 }
 
 func labelPairs(f familyID, values ...string) []*dto.LabelPair {
+	return pairs(families[f].Labels, values)
+}
+
+func pairs(names, values []string) []*dto.LabelPair {
 	out := make([]*dto.LabelPair, len(values))
 	for i, v := range values {
-		out[i] = &dto.LabelPair{Name: proto.String(families[f].Labels[i]), Value: proto.String(v)}
+		out[i] = &dto.LabelPair{Name: proto.String(names[i]), Value: proto.String(v)}
 	}
 	slices.SortFunc(out, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return out
 }
 
-// A tallyMetric is a counter, or a histogram with both classic and native buckets.
+// A tallyMetric is a counter, a gauge, or a histogram with both classic and native buckets.
 type tallyMetric struct {
 	desc   *prometheus.Desc
 	tally  *Tally
@@ -202,12 +216,22 @@ func (m tallyMetric) Write(out *dto.Metric) error {
 		out.Counter = &dto.Counter{Value: proto.Float64(float64(t.Count)), CreatedTimestamp: created}
 		return nil
 	}
+	if t.Key.Level == LevelObservation {
+		switch kinds[ObservationKind(t.Key.Measure)].Type {
+		case "counter":
+			out.Counter = &dto.Counter{Value: proto.Float64(t.Sum), CreatedTimestamp: created}
+			return nil
+		case "gauge":
+			out.Gauge = &dto.Gauge{Value: proto.Float64(t.Sum)}
+			return nil
+		}
+	}
 	h := &dto.Histogram{
 		SampleCount: proto.Uint64(t.Count), SampleSum: proto.Float64(t.Sum), CreatedTimestamp: created,
 		Schema: proto.Int32(NativeSchema), ZeroThreshold: proto.Float64(nativeZero), ZeroCount: proto.Uint64(t.Zero),
 	}
 	var sum uint64
-	for i, b := range bounds(t.Key.Level) {
+	for i, b := range bounds(t.Key) {
 		if i < len(t.Buckets) {
 			sum += t.Buckets[i]
 		}

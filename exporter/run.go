@@ -98,11 +98,12 @@ type Run struct {
 // A Batch is what a Source found in one step: runs, and the cursor that says how far it has read. The receiver
 // stores both in one transaction, so a batch that was cut off is simply found again.
 type Batch struct {
-	Runs     []Run   // in any order; a run seen before in the same state counts once
-	Gone     []RunID // unfinished runs that were deleted upstream: no longer shown as active, and never counted
-	Cursor   string  // name of the cursor, e.g. "gitlab/gitlab.example.com/42"
-	Position string  // opaque to everybody but the source; "" forgets the cursor
-	History  bool    // what a first start backfills: starting values, never increments
+	Runs     []Run         // in any order; a run seen before in the same state counts once
+	Seen     []Observation // in any order; each counts once
+	Gone     []RunID       // unfinished runs that were deleted upstream: no longer shown as active, and never counted
+	Cursor   string        // name of the cursor, e.g. "gitlab/gitlab.example.com/42"
+	Position string        // opaque to everybody but the source; "" forgets the cursor
+	History  bool          // what a first start backfills: starting values, never increments
 }
 
 // A Sink takes batches. Commit returns when the batch is durable and counted. Position is what was stored for a cursor, and

@@ -27,6 +27,7 @@ type TallyKey struct {
 	Result                        Result
 	RefKind                       string
 	Attempt                       Attempt
+	Values                        string // observations only: the values of the kind's own labels
 }
 
 // Compare orders keys field by field.
@@ -34,15 +35,24 @@ func (k TallyKey) Compare(o TallyKey) int { return slices.Compare(k.Fields(), o.
 
 // Fields gives the key's parts in a fixed order; KeyOfFields is the inverse.
 func (k TallyKey) Fields() []string {
-	return []string{string(k.Level), string(k.Measure), k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result), k.RefKind, string(k.Attempt)}
+	f := []string{string(k.Level), string(k.Measure), k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result), k.RefKind, string(k.Attempt)}
+	if k.Level == LevelObservation {
+		f = append(f[:6], k.Values)
+	}
+	return f
 }
 
 // KeyOfFields makes a key of what Fields gave; false when the number of fields is another.
 func KeyOfFields(f []string) (TallyKey, bool) {
+	if len(f) == 7 && Level(f[0]) == LevelObservation {
+		k, ok := kinds[ObservationKind(f[1])]
+		return TallyKey{Level: LevelObservation, Measure: Measure(f[1]), Source: f[2], Owner: f[3], Entity: f[4], System: f[5], Values: f[6]},
+			ok && strings.Count(f[6], valueSeparator) == len(k.Labels)-1
+	}
 	if len(f) != 11 {
 		return TallyKey{}, false
 	}
-	return TallyKey{Level(f[0]), Measure(f[1]), f[2], f[3], f[4], f[5], f[6], f[7], Result(f[8]), f[9], Attempt(f[10])}, true
+	return TallyKey{Level(f[0]), Measure(f[1]), f[2], f[3], f[4], f[5], f[6], f[7], Result(f[8]), f[9], Attempt(f[10]), ""}, true
 }
 
 // A NativeBucket is one bucket of a native histogram at NativeSchema.
@@ -55,11 +65,12 @@ type NativeBucket struct {
 type Tally struct {
 	Key     TallyKey
 	Count   uint64         // runs, or observations
-	Sum     float64        // seconds; histograms only
+	Sum     float64        // seconds of a histogram; value of a counter or gauge that is made of observations
 	Buckets []uint64       // per Buckets(level) bound, not cumulative, +Inf last; histograms only
 	Zero    uint64         // observations of zero seconds
 	Native  []NativeBucket // sorted by Index
 	Created time.Time      // when it began to be counted; zero when it began with history
+	Latest  time.Time      // when what a gauge says was seen; gauges only
 }
 
 // NativeSchema is the resolution of the native histograms: buckets grow by 2^(1/8).
@@ -71,9 +82,12 @@ var (
 	taskBounds     = []float64{60, 600}
 )
 
-func bounds(l Level) []float64 {
-	if l == LevelTask {
+func bounds(k TallyKey) []float64 {
+	switch k.Level {
+	case LevelTask:
 		return taskBounds
+	case LevelObservation:
+		return kinds[ObservationKind(k.Measure)].bounds
 	}
 	return pipelineBounds
 }
@@ -90,7 +104,7 @@ func (t *Tally) Observe(seconds float64) {
 	if !(seconds >= 0) || math.IsInf(seconds, 0) {
 		seconds = 0
 	}
-	b := bounds(t.Key.Level)
+	b := bounds(t.Key)
 	if len(t.Buckets) != len(b)+1 {
 		t.Buckets = append(t.Buckets, make([]uint64, len(b)+1-len(t.Buckets))...)
 	}
@@ -112,6 +126,12 @@ func (t *Tally) Observe(seconds float64) {
 
 // Merge adds the totals of another Tally of the same key. Created is left as it is.
 func (t *Tally) Merge(o *Tally) {
+	if t.Key.Level == LevelObservation && kinds[ObservationKind(t.Key.Measure)].Type == "gauge" {
+		if o.Count > 0 && (t.Count == 0 || o.Latest.After(t.Latest)) {
+			t.Count, t.Sum, t.Latest = o.Count, o.Sum, o.Latest
+		}
+		return
+	}
 	t.Count += o.Count
 	t.Sum += o.Sum
 	t.Zero += o.Zero

@@ -312,6 +312,12 @@ func (j *Journal) load(tx *bolt.Tx) error {
 }
 
 func (s *state) addName(k exporter.TallyKey) {
+	if k.Level == exporter.LevelObservation {
+		for label, value := range k.Names() {
+			s.insertName(nameScope{exporter.LevelObservation, k.Source, k.Entity, k.System, string(k.Measure) + " " + label}, value)
+		}
+		return
+	}
 	pipeline, task := nameScope{exporter.LevelPipeline, k.Source, k.Entity, k.System, ""}, nameScope{exporter.LevelTask, k.Source, k.Entity, k.System, k.Pipeline}
 	s.insertName(pipeline, k.Pipeline)
 	if k.Level == exporter.LevelTask {
@@ -355,6 +361,11 @@ func (j *Journal) Positions(prefix string) map[string]string {
 func (j *Journal) Commit(ctx context.Context, b exporter.Batch) error {
 	for i := range b.Runs {
 		if err := check(&b.Runs[i]); err != nil {
+			return err
+		}
+	}
+	for i := range b.Seen {
+		if err := b.Seen[i].Check(); err != nil {
 			return err
 		}
 	}
@@ -551,6 +562,11 @@ func (c *change) batch(b *exporter.Batch) error {
 			return err
 		}
 	}
+	for i := range b.Seen {
+		if err := c.observe(&b.Seen[i], b); err != nil {
+			return err
+		}
+	}
 	for _, id := range b.Gone {
 		if _, ok := c.activeRun(id.String()); ok {
 			c.active[id.String()] = nil
@@ -617,6 +633,28 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) error {
 	if r.Level == exporter.LevelPipeline {
 		return c.remember(r)
 	}
+	return nil
+}
+
+// observe counts an observation that has not been counted. Its record is kept for ever.
+func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
+	if !o.Declare {
+		key := []byte(o.ID.String() + "\x00" + string(o.Kind))
+		counted := c.tx.Bucket(bucketCounted)
+		if counted.Get(key) != nil {
+			return nil
+		}
+		v := binary.BigEndian.AppendUint64(nil, uint64(o.At.Unix()))
+		v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
+		if err := counted.Put(key, append(v, exporter.LevelObservation[0])); err != nil {
+			return err
+		}
+	}
+	entity, system := o.Entity.String(), o.System.String()
+	k := o.Key(func(label, value string) string {
+		return c.name(nameScope{exporter.LevelObservation, o.ID.Source, entity, system, string(o.Kind) + " " + label}, value)
+	})
+	c.tally(k, o.ID.Host, b).Take(o)
 	return nil
 }
 
@@ -1014,6 +1052,9 @@ func encodeTally(t *exporter.Tally) []byte {
 		b = binary.AppendVarint(b, int64(n.Index))
 		b = binary.AppendUvarint(b, n.Count)
 	}
+	if !t.Latest.IsZero() {
+		b = binary.AppendVarint(b, t.Latest.UnixMilli())
+	}
 	return b
 }
 
@@ -1040,6 +1081,9 @@ func decodeTally(k exporter.TallyKey, v []byte) (*exporter.Tally, error) {
 	}
 	for n := u(); n > 0 && failed == nil; n-- {
 		t.Native = append(t.Native, exporter.NativeBucket{Index: int32(i()), Count: u()})
+	}
+	if r.Len() > 0 {
+		t.Latest = time.UnixMilli(i()).UTC()
 	}
 	return t, failed
 }
