@@ -69,7 +69,7 @@ var kinds = map[ObservationKind]kind{
 		[]string{"of"},
 	}, []float64{60, 300, 600, 1800, 3600, 4 * 3600}},
 	LostTime: {Family{
-		"sightline_pipeline_lost_seconds_total", "Time lost to attempts that were retried (retry) and to waiting for a runner (queue).", "counter",
+		"sightline_pipeline_lost_seconds_total", "Time of attempts at jobs that were retried (cause retry), and time that jobs waited for a runner (cause queue).", "counter",
 		[]string{"cause"},
 	}, nil},
 	TaskFailures: {Family{
@@ -85,19 +85,19 @@ var kinds = map[ObservationKind]kind{
 		[]string{"cicd_pipeline_name", "cicd_pipeline_task_name"},
 	}, nil},
 	TestCases: {Family{
-		"sightline_test_cases_total", "Test cases in the report summaries of finished pipelines, by result.", "counter",
+		"sightline_test_cases_total", "Test cases in the report summaries of finished pipelines, by result: success, failed, error or skipped.", "counter",
 		[]string{"cicd_pipeline_name", "result"},
 	}, nil},
 	Coverage: {Family{
-		"sightline_pipeline_coverage_ratio", "Test coverage of the latest pipeline that reported one, between 0 and 1.", "gauge",
-		[]string{"cicd_pipeline_name"},
+		"sightline_pipeline_coverage_ratio", "Test coverage of the latest finished pipeline that has one, between 0 and 1.", "gauge",
+		[]string{"cicd_pipeline_name", "ref_kind"},
 	}, nil},
 	ArtifactSize: {Family{
-		"sightline_artifact_bytes_total", "Size of the artifacts that finished jobs made.", "counter",
+		"sightline_artifact_bytes_total", "Size of the artifacts that finished jobs made, their logs left out.", "counter",
 		[]string{"cicd_pipeline_name"},
 	}, nil},
 	RunnerWait: {Family{
-		"sightline_runner_wait_seconds", "Time that jobs waited for a runner, by the set of tags that they asked for.", "histogram",
+		"sightline_runner_wait_seconds", "Time that jobs waited for a runner until they started, by the set of tags that they asked for.", "histogram",
 		[]string{"tags"},
 	}, []float64{5, 30, 60, 300, 900, 3600}},
 	Journey: {Family{
@@ -109,7 +109,7 @@ var kinds = map[ObservationKind]kind{
 var commonLabels = []string{"source", "owner", "entity", "system"}
 
 // closedLabels have few values that Sightline chooses; the values of all others are capped.
-var closedLabels = map[string]bool{"environment_tier": true, "result": true, "cause": true, "part": true, "of": true, "milestone": true, "reason": true}
+var closedLabels = map[string]bool{"environment_tier": true, "result": true, "cause": true, "part": true, "of": true, "milestone": true, "ref_kind": true}
 
 // Kinds gives the metric family of each kind of observation, by name of the family.
 func Kinds() []Family {
@@ -124,7 +124,7 @@ func Kinds() []Family {
 }
 
 // An Observation is one thing that was measured beside runs: a deployment, the lead time of a change. Its ID and Kind
-// together count once, for ever. For a counter the value is added, for a histogram it is one sample (in the unit of
+// together count once, for ever; one OfTask as often as its task. For a counter the value is added, for a histogram it is one sample (in the unit of
 // the family, mostly seconds), and for a gauge the value with the latest At stands.
 type Observation struct {
 	ID      RunID
@@ -135,6 +135,7 @@ type Observation struct {
 	Labels  []string // the values of the kind's own labels, in its order
 	Value   float64
 	At      time.Time // when it happened
+	OfTask  bool      // counts with the task of the same ID in the same batch, if that counts; it needs no record of its own
 	Declare bool      // makes the series exist, at 0 if it is a counter, and counts nothing; needs no ID
 }
 

@@ -557,12 +557,23 @@ func (c *change) batch(b *exporter.Batch) error {
 			return err
 		}
 	}
+	var counted map[exporter.RunID]bool // tasks of this batch
+	if slices.ContainsFunc(b.Seen, func(o exporter.Observation) bool { return o.OfTask }) {
+		counted = map[exporter.RunID]bool{}
+	}
 	for i := range b.Runs {
-		if err := c.run(&b.Runs[i], b); err != nil {
+		isNew, err := c.run(&b.Runs[i], b)
+		if err != nil {
 			return err
+		}
+		if isNew && counted != nil && b.Runs[i].Level == exporter.LevelTask {
+			counted[b.Runs[i].ID] = true
 		}
 	}
 	for i := range b.Seen {
+		if b.Seen[i].OfTask && !counted[b.Seen[i].ID] {
+			continue
+		}
 		if err := c.observe(&b.Seen[i], b); err != nil {
 			return err
 		}
@@ -595,31 +606,32 @@ func later(r *exporter.Run) bool {
 	return r.Attempt == exporter.AttemptRerun || r.Attempt == exporter.AttemptContinued
 }
 
-func (c *change) run(r *exporter.Run, b *exporter.Batch) error {
-	counted := c.tx.Bucket(bucketCounted)
+// run counts a finish that has not been counted, and says whether it was one.
+func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err error) {
+	records := c.tx.Bucket(bucketCounted)
 	if r.State != exporter.StateFinished {
-		if r.Level == exporter.LevelTask || (counted.Get(c.countedKey(r, true)) != nil && !later(r)) {
-			return nil // jobs are not shown while they run; and news that came late changes nothing
+		if r.Level == exporter.LevelTask || (records.Get(c.countedKey(r, true)) != nil && !later(r)) {
+			return false, nil // jobs are not shown while they run; and news that came late changes nothing
 		}
 		run := *r
 		c.active[r.ID.String()] = &run
-		return nil
+		return false, nil
 	}
 	key := c.countedKey(r, false)
-	if counted.Get(key) != nil {
+	if records.Get(key) != nil {
 		if a, ok := c.activeRun(r.ID.String()); ok && (a.Attempt == r.Attempt || !later(a)) {
 			c.active[r.ID.String()] = nil
 		}
-		return nil
+		return false, nil
 	}
 	if mark := c.tx.Bucket(bucketMeta).Get(watermark(r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
-		return nil // its record may have been compacted away
+		return false, nil // its record may have been compacted away
 	}
 	v := binary.BigEndian.AppendUint64(nil, uint64(r.Finished.Unix()))
 	v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
 	v = append(v, r.Level[0])
-	if err := counted.Put(slices.Clone(key), v); err != nil {
-		return err
+	if err := records.Put(slices.Clone(key), v); err != nil {
+		return false, err
 	}
 	if _, ok := c.activeRun(r.ID.String()); ok {
 		c.active[r.ID.String()] = nil
@@ -627,18 +639,18 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) error {
 	c.count(r, b)
 	if !b.History {
 		if err := c.enqueue(r); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if r.Level == exporter.LevelPipeline {
-		return c.remember(r)
+		return true, c.remember(r)
 	}
-	return nil
+	return true, nil
 }
 
-// observe counts an observation that has not been counted. Its record is kept for ever.
+// observe counts an observation that has not been counted. Its record is kept for ever, unless its task's record serves.
 func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
-	if !o.Declare {
+	if !o.Declare && !o.OfTask {
 		key := []byte(o.ID.String() + "\x00" + string(o.Kind))
 		counted := c.tx.Bucket(bucketCounted)
 		if counted.Get(key) != nil {

@@ -41,8 +41,8 @@ func TestAnObservationCountsOncePerIDAndKindThroughARestart(t *testing.T) {
 		seen("1/deployment/7", exporter.Deployments, 1, day, "production", "success"),
 		seen("1/deployment/8", exporter.Deployments, 1, day, "production", "success"),
 		seen("1/deployment/8", exporter.LeadTime, 7200, day, "production", "total"),
-		seen("1/pipeline/3", exporter.Coverage, 0.75, day, "build"),
-		seen("1/pipeline/2", exporter.Coverage, 0.5, day.Add(-time.Hour), "build"), // older: the latest stands
+		seen("1/pipeline/3", exporter.Coverage, 0.75, day, "build", "default"),
+		seen("1/pipeline/2", exporter.Coverage, 0.5, day.Add(-time.Hour), "build", "default"), // older: the latest stands
 	}, Cursor: "c", Position: "1"}
 	commit(t, j, b)
 	commit(t, j, b)
@@ -51,7 +51,7 @@ func TestAnObservationCountsOncePerIDAndKindThroughARestart(t *testing.T) {
 	}
 	j = mustOpen(t, path)
 	commit(t, j, b)
-	commit(t, j, exporter.Batch{Seen: []exporter.Observation{seen("1/pipeline/1", exporter.Coverage, 0.1, day.Add(-2*time.Hour), "build")}})
+	commit(t, j, exporter.Batch{Seen: []exporter.Observation{seen("1/pipeline/1", exporter.Coverage, 0.1, day.Add(-2*time.Hour), "build", "default")}})
 	exposes(t, j, `
 # HELP sightline_deployments_failed_total Successful deployments that failed in service, each once, by what showed it: rollback, fix or incident (DORA change fail rate, with sightline_deployments_total).
 # TYPE sightline_deployments_failed_total counter
@@ -59,15 +59,41 @@ sightline_deployments_failed_total{cause="rollback",entity="component:default/ch
 # HELP sightline_deployments_total Deployments that ended, by the tier of their environment.
 # TYPE sightline_deployments_total counter
 sightline_deployments_total{entity="component:default/checkout",environment_tier="production",owner="group:default/payments",result="success",source="gitlab",system=""} 2
-# HELP sightline_pipeline_coverage_ratio Test coverage of the latest pipeline that reported one, between 0 and 1.
+# HELP sightline_pipeline_coverage_ratio Test coverage of the latest finished pipeline that has one, between 0 and 1.
 # TYPE sightline_pipeline_coverage_ratio gauge
-sightline_pipeline_coverage_ratio{cicd_pipeline_name="build",entity="component:default/checkout",owner="group:default/payments",source="gitlab",system=""} 0.75
+sightline_pipeline_coverage_ratio{cicd_pipeline_name="build",entity="component:default/checkout",owner="group:default/payments",ref_kind="default",source="gitlab",system=""} 0.75
 `, "sightline_deployments_total", "sightline_deployments_failed_total", "sightline_pipeline_coverage_ratio")
 	for _, tally := range j.Snapshot().Tallies {
 		if tally.Key.Measure == exporter.Measure(exporter.LeadTime) && (tally.Count != 1 || tally.Sum != 7200) {
 			t.Errorf("lead time: %d samples, sum %v; want one of 7200 s", tally.Count, tally.Sum)
 		}
 	}
+}
+
+func TestAnObservationOfATaskCountsWithTheTask(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpen(t, path)
+	size := seen("1/job/7", exporter.ArtifactSize, 10, day, "build")
+	size.OfTask = true
+	commit(t, j, exporter.Batch{Seen: []exporter.Observation{size}}) // without its task
+	task := exporter.Run{ID: size.ID, Level: exporter.LevelTask, State: exporter.StateFinished, Result: exporter.ResultSuccess, Pipeline: "build", Name: "compile", Finished: day}
+	b := exporter.Batch{Runs: []exporter.Run{task}, Seen: []exporter.Observation{size}}
+	commit(t, j, b)
+	commit(t, j, b)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = mustOpen(t, path)
+	commit(t, j, b)
+	if _, err := j.Compact(t.Context(), day.Add(1000*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, j, b) // of a task that may have been counted
+	exposes(t, j, `
+# HELP sightline_artifact_bytes_total Size of the artifacts that finished jobs made, their logs left out.
+# TYPE sightline_artifact_bytes_total counter
+sightline_artifact_bytes_total{cicd_pipeline_name="build",entity="component:default/checkout",owner="group:default/payments",source="gitlab",system=""} 10
+`, "sightline_artifact_bytes_total")
 }
 
 func TestObservationsOfAFirstStartAreStartingValues(t *testing.T) {
@@ -96,7 +122,7 @@ func TestNamesOfObservationsAreCapped(t *testing.T) {
 			commit(t, j, exporter.Batch{Seen: []exporter.Observation{seen("1/job/"+name, exporter.ArtifactSize, 10, day, name)}})
 		}
 		exposes(t, j, `
-# HELP sightline_artifact_bytes_total Size of the artifacts that finished jobs made.
+# HELP sightline_artifact_bytes_total Size of the artifacts that finished jobs made, their logs left out.
 # TYPE sightline_artifact_bytes_total counter
 sightline_artifact_bytes_total{cicd_pipeline_name="a",entity="component:default/checkout",owner="group:default/payments",source="gitlab",system=""} 10
 sightline_artifact_bytes_total{cicd_pipeline_name="b",entity="component:default/checkout",owner="group:default/payments",source="gitlab",system=""} 10
