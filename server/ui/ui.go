@@ -46,7 +46,7 @@ const (
 // New makes the handler of the pages and of /static/.
 func New(r *api.Reader, o Options) http.Handler {
 	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
-		"percent": percent, "sli": sli, "figure": figure, "minutes": minutes, "ago": ago,
+		"percent": percent, "sli": sli, "figure": figure, "outage": outage, "ago": ago,
 		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast,
 	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
@@ -263,11 +263,19 @@ func figure(n api.Number) string {
 	return strconv.FormatFloat(*n, 'f', 2, 64)
 }
 
-func minutes(n api.Number) string {
-	if n == nil {
+// outage writes minutes of a total outage in the unit that suits whole, which are minutes too.
+func outage(n, whole api.Number) string {
+	if n == nil || whole == nil {
 		return "–"
 	}
-	return signed(strconv.FormatFloat(*n, 'f', 1, 64)) + " min"
+	unit, per := "min", 1.0
+	switch {
+	case *whole >= 2*24*60:
+		unit, per = "d", 24*60
+	case *whole >= 2*60:
+		unit, per = "h", 60
+	}
+	return signed(strconv.FormatFloat(*n/per, 'f', 1, 64)) + " " + unit
 }
 
 // signed writes a minus sign where strconv writes a hyphen.
