@@ -60,6 +60,12 @@ func TraceOf(root exporter.RunID) (trace.TraceID, bool) {
 	return p.traceID(), ok
 }
 
+// TraceOfRun gives the id of the trace that a run belongs to; false for a part of a pipeline that is not known.
+func TraceOfRun(r *exporter.Run) (id [16]byte, ok bool) {
+	p, ok := locate(r)
+	return p.traceID(), ok
+}
+
 // digest is SHA-256 over the parts, joined by zero bytes.
 func digest(parts []string, more ...string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(strings.Join(append(parts[:len(parts):len(parts)], more...), "\x00")))

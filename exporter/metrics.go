@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -213,7 +214,7 @@ func (m tallyMetric) Write(out *dto.Metric) error {
 		created = timestamppb.New(t.Created)
 	}
 	if t.Key.Measure == MeasureRuns {
-		out.Counter = &dto.Counter{Value: proto.Float64(float64(t.Count)), CreatedTimestamp: created}
+		out.Counter = &dto.Counter{Value: proto.Float64(float64(t.Count)), CreatedTimestamp: created, Exemplar: t.exemplar(0)}
 		return nil
 	}
 	if t.Key.Level == LevelObservation {
@@ -235,7 +236,10 @@ func (m tallyMetric) Write(out *dto.Metric) error {
 		if i < len(t.Buckets) {
 			sum += t.Buckets[i]
 		}
-		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: proto.Float64(b), CumulativeCount: proto.Uint64(sum)})
+		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: proto.Float64(b), CumulativeCount: proto.Uint64(sum), Exemplar: t.exemplar(i)})
+	}
+	if e := t.exemplar(len(h.Bucket)); e != nil { // without one, +Inf is not written out
+		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: proto.Float64(math.Inf(1)), CumulativeCount: proto.Uint64(t.Count), Exemplar: e})
 	}
 	var last int64
 	next := int32(0)

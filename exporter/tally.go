@@ -71,6 +71,8 @@ type Tally struct {
 	Native  []NativeBucket // sorted by Index
 	Created time.Time      // when it began to be counted; zero when it began with history
 	Latest  time.Time      // when what a gauge says was seen; gauges only
+
+	Exemplars []*Exemplar // of a counter: one; of a histogram: per bucket, as Buckets; nil where there is none
 }
 
 // NativeSchema is the resolution of the native histograms: buckets grow by 2^(1/8).
@@ -95,15 +97,13 @@ func bounds(k TallyKey) []float64 {
 // Clone gives a copy that may be changed.
 func (t *Tally) Clone() *Tally {
 	c := *t
-	c.Buckets, c.Native = slices.Clone(t.Buckets), slices.Clone(t.Native)
+	c.Buckets, c.Native, c.Exemplars = slices.Clone(t.Buckets), slices.Clone(t.Native), slices.Clone(t.Exemplars)
 	return &c
 }
 
 // Observe adds one observation, in seconds, to a histogram. Negative and not-finite values count as zero seconds.
 func (t *Tally) Observe(seconds float64) {
-	if !(seconds >= 0) || math.IsInf(seconds, 0) {
-		seconds = 0
-	}
+	seconds = observed(seconds)
 	b := bounds(t.Key)
 	if len(t.Buckets) != len(b)+1 {
 		t.Buckets = append(t.Buckets, make([]uint64, len(b)+1-len(t.Buckets))...)
@@ -122,6 +122,14 @@ func (t *Tally) Observe(seconds float64) {
 		t.Native = slices.Insert(t.Native, at, NativeBucket{Index: index})
 	}
 	t.Native[at].Count++
+}
+
+// observed is the value that a histogram takes for seconds.
+func observed(seconds float64) float64 {
+	if !(seconds >= 0) || math.IsInf(seconds, 0) {
+		return 0
+	}
+	return seconds
 }
 
 // Merge adds the totals of another Tally of the same key. Created is left as it is.

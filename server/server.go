@@ -152,7 +152,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	for _, sink := range o.Sinks {
 		outboxes = append(outboxes, sink.Name())
 	}
-	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes}); err != nil {
+	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes, Trace: correlate.TraceOfRun}); err != nil {
 		return nil, err
 	}
 	s.onStop(s.journal.Close)

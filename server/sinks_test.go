@@ -28,7 +28,7 @@ func (s executed) Sync(ctx context.Context, _ *catalog.Graph, to exporter.Sink) 
 	pipeline := func(key string) exporter.Run {
 		return exporter.Run{
 			ID: exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: key}, Level: exporter.LevelPipeline, Entity: catalog.NewRef("component", "", "checkout"),
-			Owner: catalog.NewRef("group", "", "payments"), Pipeline: "deploy", Name: "deploy", RefKind: "default", Started: at, Finished: at.Add(time.Minute),
+			Owner: catalog.NewRef("group", "", "payments"), Pipeline: "deploy", Name: "deploy", RefKind: "default", Started: at, Finished: at.Add(time.Minute), Duration: new(60.0),
 			State: exporter.StateFinished, Result: exporter.ResultSuccess, Attempt: exporter.AttemptFirst,
 		}
 	}

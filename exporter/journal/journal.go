@@ -33,12 +33,13 @@ import (
 
 // Options are the settings of a Journal; the zero value is usable.
 type Options struct {
-	Logger        *slog.Logger     // default: discard
-	Now           func() time.Time // default: time.Now
-	NameCap       int              // names of pipelines per entity, and of tasks per pipeline, before "other"; default 200
-	RunsPerEntity int              // recent runs kept per entity; default 50
-	Outboxes      []string         // sinks that every counted run is kept for until it is Sent; those of other sinks are deleted
-	OutboxLimit   int              // unsent runs kept per sink before the oldest is dropped; default 50000
+	Logger        *slog.Logger                               // default: discard
+	Now           func() time.Time                           // default: time.Now
+	NameCap       int                                        // names of pipelines per entity, and of tasks per pipeline, before "other"; default 200
+	RunsPerEntity int                                        // recent runs kept per entity; default 50
+	Outboxes      []string                                   // sinks that every counted run is kept for until it is Sent; those of other sinks are deleted
+	Trace         func(*exporter.Run) (id [16]byte, ok bool) // the trace of a run, for exemplars; nil: no exemplars
+	OutboxLimit   int                                        // unsent runs kept per sink before the oldest is dropped; default 50000
 }
 
 // A Journal is an exporter.Sink, exporter.Settler, exporter.TallySource and exporter.Outbox in one file. Safe for concurrent use; only one process may
@@ -729,15 +730,29 @@ func (c *change) count(r *exporter.Run, b *exporter.Batch) {
 		other.Result = result
 		c.tally(other, r.ID.Host, b)
 	}
-	c.tally(k, r.ID.Host, b).Count++
+	exemplify := func(*exporter.Tally, float64) {}
+	if c.j.o.Trace != nil && !b.History {
+		if id, ok := c.j.o.Trace(r); ok {
+			exemplify = func(t *exporter.Tally, v float64) {
+				t.Exemplify(exporter.Exemplar{Trace: id, Value: v, At: r.Finished})
+			}
+		}
+	}
+	t := c.tally(k, r.ID.Host, b)
+	t.Count++
+	exemplify(t, 1)
 	k.Attempt = ""
 	if r.Duration != nil {
 		k.Measure = exporter.MeasureExecuting
-		c.tally(k, r.ID.Host, b).Observe(*r.Duration)
+		t := c.tally(k, r.ID.Host, b)
+		t.Observe(*r.Duration)
+		exemplify(t, *r.Duration)
 	}
 	if r.Queued != nil && r.Level == exporter.LevelPipeline {
 		k.Measure, k.Result = exporter.MeasurePending, "" // nothing has come of it while it waits
-		c.tally(k, r.ID.Host, b).Observe(*r.Queued)
+		t := c.tally(k, r.ID.Host, b)
+		t.Observe(*r.Queued)
+		exemplify(t, *r.Queued)
 	}
 }
 
