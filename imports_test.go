@@ -27,6 +27,8 @@ var permitted = map[string][]string{
 	"plan/*":              {"plan", "catalog", "slo", "upstream"},
 	"exporter":            {"catalog"},
 	"exporter/*":          {"exporter", "catalog", "upstream"},
+	"exporter/dora":       {"exporter", "catalog"},
+	"exporter/gitlab":     {"exporter", "exporter/dora", "catalog", "upstream"},
 	"exporter/gitlab/*":   {"exporter", "catalog", "upstream"},
 	"correlate":           {"catalog", "exporter", "slo"},
 	"correlate/*":         {"correlate", "catalog", "exporter", "upstream"},
