@@ -55,6 +55,8 @@ type Journal struct {
 
 	fail func(stage string) error // tests: an error at a stage stops the transaction there
 
+	normals map[string]string // names in their normal form; of the writer alone
+
 	mu      sync.RWMutex
 	state   state
 	cursors map[string]string
@@ -220,7 +222,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{},
+		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
@@ -495,7 +497,7 @@ func (j *Journal) apply(group []*request) (err error) {
 		}
 	}()
 	c := &change{
-		j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{},
+		j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{}, names: map[nameScope]map[string]bool{},
 		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, queued: map[string]int{}, dropped: map[string]uint64{}, now: j.o.Now(),
 	}
 	err = j.db.Update(func(tx *bolt.Tx) error {
@@ -540,10 +542,7 @@ type change struct {
 	tallies map[exporter.TallyKey]*exporter.Tally
 	history map[historyKey]*exporter.Tally
 	active  map[string]*exporter.Run
-	names   []struct {
-		scope nameScope
-		name  string
-	}
+	names   map[nameScope]map[string]bool // new ones
 	capped  map[string]uint64
 	recent  map[string]int
 	cursors map[string]string
@@ -628,10 +627,10 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 	if mark := c.tx.Bucket(bucketMeta).Get(watermark(r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
 		return false, nil // its record may have been compacted away
 	}
-	v := binary.BigEndian.AppendUint64(nil, uint64(r.Finished.Unix()))
+	v := binary.BigEndian.AppendUint64(make([]byte, 0, 17), uint64(r.Finished.Unix()))
 	v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
 	v = append(v, r.Level[0])
-	if err := records.Put(slices.Clone(key), v); err != nil {
+	if err := records.Put(key, v); err != nil { // which copies the key
 		return false, err
 	}
 	if _, ok := c.activeRun(r.ID.String()); ok {
@@ -685,29 +684,37 @@ func (c *change) activeRun(id string) (*exporter.Run, bool) {
 
 // name caps the names within a scope.
 func (c *change) name(scope nameScope, name string) string {
-	name = strings.ReplaceAll(exporter.NormalizeName(name), "\x00", "")
-	known := c.old.names[scope]
-	if known[name] || name == exporter.OtherName {
+	name = c.j.normal(name)
+	known, added := c.old.names[scope], c.names[scope]
+	if known[name] || added[name] || name == exporter.OtherName {
 		return name
 	}
-	n := len(known)
-	for _, x := range c.names {
-		if x.scope == scope {
-			if x.name == name {
-				return name
-			}
-			n++
-		}
-	}
-	if n >= c.j.o.NameCap {
+	if len(known)+len(added) >= c.j.o.NameCap {
 		c.capped[scope.source]++
 		return exporter.OtherName
 	}
-	c.names = append(c.names, struct {
-		scope nameScope
-		name  string
-	}{scope, name})
+	if added == nil {
+		added = map[string]bool{}
+		c.names[scope] = added
+	}
+	added[name] = true
 	return name
+}
+
+// rememberedNames is how many names are remembered in their normal form.
+const rememberedNames = 10_000
+
+// normal gives a name as it may stand in a label. Only the writer calls it.
+func (j *Journal) normal(name string) string {
+	n, ok := j.normals[name]
+	if !ok {
+		n = strings.ReplaceAll(exporter.NormalizeName(name), "\x00", "")
+		if len(j.normals) >= rememberedNames {
+			clear(j.normals)
+		}
+		j.normals[strings.Clone(name)] = n
+	}
+	return n
 }
 
 func (c *change) count(r *exporter.Run, b *exporter.Batch) {
@@ -721,14 +728,16 @@ func (c *change) count(r *exporter.Run, b *exporter.Batch) {
 			k.Attempt = exporter.AttemptFirst
 		}
 	}
-	results := exporter.Results
-	if r.Level == exporter.LevelTask {
-		results = []exporter.Result{exporter.ResultFailure, exporter.ResultSuccess}
-	}
-	for _, result := range results { // the other results of a known pipeline exist at zero
-		other := k
-		other.Result = result
-		c.tally(other, r.ID.Host, b)
+	if !c.hasTally(k, r.ID.Host, b) { // the other results of a known pipeline exist at zero
+		results := exporter.Results
+		if r.Level == exporter.LevelTask {
+			results = []exporter.Result{exporter.ResultFailure, exporter.ResultSuccess}
+		}
+		for _, result := range results {
+			other := k
+			other.Result = result
+			c.tally(other, r.ID.Host, b)
+		}
 	}
 	exemplify := func(*exporter.Tally, float64) {}
 	if c.j.o.Trace != nil && !b.History {
@@ -754,6 +763,18 @@ func (c *change) count(r *exporter.Run, b *exporter.Batch) {
 		t.Observe(*r.Queued)
 		exemplify(t, *r.Queued)
 	}
+}
+
+// hasTally tells whether tally would give one that exists.
+func (c *change) hasTally(k exporter.TallyKey, host string, b *exporter.Batch) bool {
+	if b.History {
+		h := historyKey{b.Cursor, k.Source, host, k}
+		if t, changed := c.history[h]; changed {
+			return t != nil
+		}
+		return c.old.history[h] != nil
+	}
+	return c.tallies[k] != nil || c.old.tallies[k] != nil
 }
 
 // tally gives the tally of a key, to be changed within this transaction.
@@ -912,15 +933,22 @@ func (c *change) publish() {
 			s.active[id] = *r
 		}
 	}
-	for _, n := range c.names {
-		s.insertName(n.scope, n.name)
+	for scope, names := range c.names {
+		for name := range names {
+			s.insertName(scope, name)
+		}
 	}
 	for source, n := range c.capped {
 		s.capped[source] += n
 	}
 	maps.Copy(s.recent, c.recent)
-	maps.Copy(c.j.cursors, c.cursors)
-	maps.DeleteFunc(c.j.cursors, func(_, position string) bool { return position == "" })
+	for cursor, position := range c.cursors {
+		if position == "" {
+			delete(c.j.cursors, cursor)
+		} else {
+			c.j.cursors[cursor] = position
+		}
+	}
 	c.publishOutbox()
 }
 

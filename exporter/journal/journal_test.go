@@ -326,30 +326,3 @@ func TestARunIsActiveUntilItFinishes(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkCommit(b *testing.B) {
-	j, err := Open(filepath.Join(b.TempDir(), "journal"), Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer j.Close()
-	n := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		batch := exporter.Batch{Cursor: "c"}
-		for range 1000 {
-			n++
-			r := run(fmt.Sprintf("%d/job/%d", n%100, n), exporter.ResultSuccess, "", day)
-			if n%11 != 0 {
-				r.Level, r.Name = exporter.LevelTask, fmt.Sprintf("job-%c", 'a'+n%10)
-			} else {
-				r.Attempt = exporter.AttemptFirst
-			}
-			batch.Runs = append(batch.Runs, r)
-		}
-		if err := j.Commit(context.Background(), batch); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "runs/s")
-}
