@@ -124,8 +124,8 @@ func Kinds() []Family {
 }
 
 // An Observation is one thing that was measured beside runs: a deployment, the lead time of a change. Its ID and Kind
-// together count once, for ever; one OfTask as often as its task. For a counter the value is added, for a histogram it is one sample (in the unit of
-// the family, mostly seconds), and for a gauge the value with the latest At stands.
+// together count once, for ever; what is OfTask once for each set of Labels. For a counter the value is added, for a
+// histogram it is one sample (in the unit of the family, mostly seconds), and for a gauge the value with the latest At stands.
 type Observation struct {
 	ID      RunID
 	Kind    ObservationKind

@@ -54,6 +54,7 @@ type pipeline struct {
 	Status  string `json:"status"`
 	Source  string `json:"source"`
 	Ref     string `json:"ref"`
+	SHA     string `json:"sha,omitempty"`
 	Name    string `json:"name,omitempty"` // null unless workflow:name is set
 	Created stamp  `json:"created_at"`
 	Updated stamp  `json:"updated_at"`
@@ -62,25 +63,28 @@ type pipeline struct {
 
 // job is a row of a list of jobs or bridges. What may be null is a pointer: nil is not zero.
 type job struct {
-	ID           int64    `json:"id"`
-	Name         string   `json:"name"`
-	Status       string   `json:"status"`
-	Tag          bool     `json:"tag"`
-	AllowFailure bool     `json:"allow_failure"`
-	Reason       string   `json:"failure_reason"`
-	Created      stamp    `json:"created_at"`
-	Started      stamp    `json:"started_at"`
-	Finished     stamp    `json:"finished_at"`
-	Duration     *float64 `json:"duration"`
-	Queued       *float64 `json:"queued_duration"`
-	WebURL       string   `json:"web_url"`
+	ID           int64      `json:"id"`
+	Name         string     `json:"name"`
+	Status       string     `json:"status"`
+	Tag          bool       `json:"tag"`
+	AllowFailure bool       `json:"allow_failure"`
+	Reason       string     `json:"failure_reason"`
+	Created      stamp      `json:"created_at"`
+	Started      stamp      `json:"started_at"`
+	Finished     stamp      `json:"finished_at"`
+	Duration     *float64   `json:"duration"`
+	Queued       *float64   `json:"queued_duration"`
+	Coverage     *float64   `json:"coverage"` // percent
+	Tags         []string   `json:"tag_list"`
+	Artifacts    []artifact `json:"artifacts"`
+	WebURL       string     `json:"web_url"`
 	Pipeline     struct {
 		ID int64 `json:"id"`
 	} `json:"pipeline"`
 }
 
 func (j *job) attempt() attempt {
-	return attempt{j.ID, j.Name, j.Created.Time, j.Started.Time, j.Finished.Time, j.Queued, j.Status, j.Reason, j.AllowFailure}
+	return attempt{j.ID, j.Name, j.Created.Time, j.Started.Time, j.Finished.Time, j.Queued, j.Status, j.Reason, j.AllowFailure, j.Coverage}
 }
 
 const pageSize = 100

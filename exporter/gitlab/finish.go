@@ -20,6 +20,7 @@ type attempt struct {
 	queued                     *float64  // seconds from pending to started; nil where GitLab gives none
 	status, reason             string
 	allowFailure               bool
+	coverage                   *float64 // percent
 }
 
 // An interval is the time in which an attempt kept its pipeline busy.
@@ -36,6 +37,7 @@ type finish struct {
 	result   exporter.Result
 	started  time.Time // of the first attempt that ran since the previous finish; zero when none ran
 	duration *float64  // seconds in which at least one attempt ran since the previous finish; nil when none ran
+	coverage *float64  // percent; nil when no job has one
 }
 
 // finishes computes the finishes of a pipeline from its attempts alone, so that every way of learning about them gives
@@ -154,6 +156,7 @@ func conclude(cluster, all []interval, at time.Time, first bool) finish {
 			newest[iv.name] = iv
 		}
 	}
+	f.coverage = meanCoverage(newest)
 	f.result = exporter.ResultSuccess
 	for _, iv := range newest {
 		if r := resultOf(iv.status, iv.reason); severity[r] > severity[f.result] && (!iv.allowFailure || r == exporter.ResultCancellation) {

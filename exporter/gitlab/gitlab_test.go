@@ -286,7 +286,7 @@ func TestAJobThatNeverRanIsAFailureWithoutADuration(t *testing.T) {
 	w.sync()
 	w.want(map[string]uint64{"job build timeout": 1, "first timeout": 1})
 	for _, tally := range w.journal.Snapshot().Tallies {
-		if tally.Key.Measure != exporter.MeasureRuns {
+		if tally.Key.Measure != exporter.MeasureRuns && tally.Key.Level != exporter.LevelObservation {
 			t.Errorf("there is a histogram %v", tally.Key)
 		}
 	}
@@ -490,11 +490,7 @@ func TestEveryRunIsCountedOnce(t *testing.T) {
 			w.sync()
 			w.pass(time.Minute)
 			w.sync()
-			want := map[string]uint64{}
-			for _, p := range w.project.Pipelines {
-				truth(p, want)
-			}
-			w.want(want)
+			w.wantTruth()
 		})
 	}
 }
@@ -513,7 +509,7 @@ func (s *Source) failed() int {
 // story adds a pipeline of one to three stages with everything that will happen to it.
 func (w *world) story(random *rand.Rand) {
 	seconds := func(n int) time.Duration { return time.Duration(random.IntN(n)) * time.Second }
-	p := &fakegitlab.Pipeline{ID: w.fake.ID(), Ref: "main", Source: "push", Created: w.now}
+	p := &fakegitlab.Pipeline{ID: w.fake.ID(), Ref: "main", Source: "push", SHA: fmt.Sprintf("%040x", random.IntN(20)), Created: w.now}
 	w.project.Pipelines = append(w.project.Pipelines, p)
 	job := func(name string, made, at time.Time) *fakegitlab.Job {
 		j := &fakegitlab.Job{ID: w.fake.ID(), Name: name, Made: made, Reached: at}
@@ -525,7 +521,15 @@ func (w *world) story(random *rand.Rand) {
 		j.Started = at.Add(seconds(60))
 		j.Finished = j.Started.Add(time.Second + seconds(200))
 		j.Final = []string{"success", "success", "success", "success", "failed", "failed", "canceled"}[random.IntN(7)]
-		j.Reason = "script_failure"
+		j.Reason = []string{"script_failure", "unmet_prerequisites", ""}[random.IntN(3)]
+		if random.IntN(3) == 0 {
+			coverage := float64(random.IntN(1001)) / 10
+			j.Coverage = &coverage
+		}
+		if random.IntN(3) == 0 {
+			j.Artifacts = map[string]int{"archive": 1000 + random.IntN(1000), "metadata": 10, "trace": 7}
+		}
+		j.Tags = [][]string{nil, {"linux", "big"}, {"big", "linux"}}[random.IntN(3)]
 		return j.Finished
 	}
 	at := w.now.Add(time.Second)
@@ -605,9 +609,20 @@ func (w *world) story(random *rand.Rand) {
 	}
 }
 
+// wantTruth compares what is counted and measured with what happened.
+func (w *world) wantTruth() {
+	w.t.Helper()
+	want := map[string]uint64{}
+	for _, p := range w.project.Pipelines {
+		truth(p, want)
+	}
+	w.want(want)
+	w.wantMeasured()
+}
+
 // truth counts by the definition: a finish is a time when every attempt made by then is terminal, a manual job counting as
 // such until it was queued, and no retry follows within ten seconds.
-func truth(p *fakegitlab.Pipeline, into map[string]uint64) {
+func truth(p *fakegitlab.Pipeline, into map[string]uint64) (finishes []time.Time) {
 	over := func(status string) bool {
 		return slices.Contains([]string{"", "success", "failed", "canceled", "skipped", "manual"}, status)
 	}
@@ -664,7 +679,9 @@ func truth(p *fakegitlab.Pipeline, into map[string]uint64) {
 		}
 		into[kind+" "+result]++
 		last = at
+		finishes = append(finishes, at)
 	}
+	return finishes
 }
 
 func tokenFile(t testing.TB, token string) string {

@@ -121,6 +121,7 @@ type reading struct {
 	to     exporter.Sink
 	past   []exporter.Run // found, history
 	news   []exporter.Run // found
+	seen   struct{ past, news []exporter.Observation }
 	gone   []exporter.RunID
 
 	filling bool // the first reading goes back
@@ -155,8 +156,8 @@ func (r *reading) finish(ctx context.Context) error {
 			delete(r.Seen, id)
 		}
 	}
-	if len(r.past) > 0 { // what became visible late; the position must not pass what is not stored
-		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
+	if len(r.past)+len(r.seen.past) > 0 { // what became visible late; the position must not pass what is not stored
+		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
 			return err
 		}
 	}
@@ -164,10 +165,10 @@ func (r *reading) finish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("position of %s: %w", r.cursor, err)
 	}
-	if string(text) == r.stored && len(r.news) == 0 && len(r.gone) == 0 && len(r.past) == 0 {
+	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone)+len(r.past)+len(r.seen.past) == 0 {
 		return nil
 	}
-	return r.to.Commit(ctx, exporter.Batch{Runs: r.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)})
+	return r.to.Commit(ctx, exporter.Batch{Runs: r.news, Seen: r.seen.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)})
 }
 
 // backfill reads back to the floor, the latest change first, and commits history page by page. Until it is through,
@@ -194,10 +195,10 @@ func (r *reading) backfill(ctx context.Context) error {
 		if err != nil {
 			return false, fmt.Errorf("position of %s: %w", r.cursor, err)
 		}
-		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Cursor: r.cursor, Position: string(text), History: true}); err != nil {
+		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: string(text), History: true}); err != nil {
 			return false, err
 		}
-		r.past, r.stored = nil, string(text)
+		r.past, r.seen.past, r.stored = nil, nil, string(text)
 		return at.Until.IsZero() || at.Until.After(r.Floor), nil
 	})
 	r.Floor, r.Until = time.Time{}, time.Time{}
@@ -273,17 +274,31 @@ func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) erro
 
 // found keeps runs for the commit. History is what the first reading finds ended, and what ended before it goes back.
 func (r *reading) found(runs ...exporter.Run) {
-	limit := r.Start.Add(-r.opts.Backfill)
-	if r.filling {
-		limit = r.Start
-	}
 	for _, run := range runs {
-		if run.State == exporter.StateFinished && run.Finished.Before(limit) {
+		if run.State == exporter.StateFinished && run.Finished.Before(r.historyEnds()) {
 			r.past = append(r.past, run)
 		} else {
 			r.news = append(r.news, run)
 		}
 	}
+}
+
+// saw keeps observations for the commit, those of a job with its run.
+func (r *reading) saw(list ...exporter.Observation) {
+	for _, o := range list {
+		if o.At.Before(r.historyEnds()) {
+			r.seen.past = append(r.seen.past, o)
+		} else {
+			r.seen.news = append(r.seen.news, o)
+		}
+	}
+}
+
+func (r *reading) historyEnds() time.Time {
+	if r.filling {
+		return r.Start
+	}
+	return r.Start.Add(-r.opts.Backfill)
 }
 
 // look reads the jobs of pipelines that may have gone on without a change of their row.
@@ -378,6 +393,9 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 		settled = false
 	}
 	r.found(r.tasks(row, jobs)...)
+	common := r.describe(row, jobs)
+	r.saw(measure(common, row.SHA, jobs)...)
+	r.saw(measureFinishes(common, fs)...)
 	r.found(r.finished(row, jobs, fs)...)
 	if !settled && row.Status != "manual" {
 		r.found(r.active(row, jobs, len(fs)))
@@ -600,20 +618,17 @@ func (r *reading) active(row pipeline, jobs []job, finishes int) exporter.Run {
 	return run
 }
 
-// tasks makes a run of each job that ended. A skipped job has not ended: a retry of what stood before it may start it.
+// tasks makes a run of each job that ended.
 func (r *reading) tasks(row pipeline, jobs []job) []exporter.Run {
 	common := r.describe(row, jobs)
 	var out []exporter.Run
 	for _, j := range jobs {
-		if !terminal(j.Status) || j.Status == "skipped" || j.ID <= 0 {
+		if !j.ended() {
 			continue
 		}
 		run := common
-		run.ID, run.Parent, run.Level, run.Name = r.runID("job", j.ID), common.ID, exporter.LevelTask, j.Name
-		run.Created, run.Started, run.Finished = j.Created.Time, j.Started.Time, j.Finished.Time
-		if run.Finished.IsZero() {
-			run.Finished = latest(j.Started.Time, j.Created.Time, row.Created.Time)
-		}
+		run.ID, run.Parent, run.Level, run.Name = jobID(common.ID, j.ID), common.ID, exporter.LevelTask, j.Name
+		run.Created, run.Started, run.Finished = j.Created.Time, j.Started.Time, j.end(row.Created.Time)
 		run.State, run.Result, run.Reason = exporter.StateFinished, resultOf(j.Status, j.Reason), ""
 		if j.Status == "failed" {
 			run.Reason = j.Reason

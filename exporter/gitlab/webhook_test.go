@@ -424,11 +424,7 @@ func TestWebhooksAndPollingGiveTheSame(t *testing.T) {
 			w.later()
 			w.pass(time.Hour)
 			w.sync()
-			want := map[string]uint64{}
-			for _, p := range w.project.Pipelines {
-				truth(p, want)
-			}
-			w.want(want)
+			w.wantTruth()
 		})
 	}
 }

@@ -551,6 +551,13 @@ type change struct {
 	key     []byte
 }
 
+// ofTask tells observations of tasks apart.
+type ofTask struct {
+	id     exporter.RunID
+	kind   exporter.ObservationKind
+	labels string
+}
+
 func (c *change) batch(b *exporter.Batch) error {
 	if !b.History && b.Cursor != "" {
 		if err := c.release(func(k historyKey) bool { return k.cursor == b.Cursor }); err != nil {
@@ -558,8 +565,9 @@ func (c *change) batch(b *exporter.Batch) error {
 		}
 	}
 	var counted map[exporter.RunID]bool // tasks of this batch
+	var taken map[ofTask]bool           // what was seen of them: a batch may hold it more than once
 	if slices.ContainsFunc(b.Seen, func(o exporter.Observation) bool { return o.OfTask }) {
-		counted = map[exporter.RunID]bool{}
+		counted, taken = map[exporter.RunID]bool{}, map[ofTask]bool{}
 	}
 	for i := range b.Runs {
 		isNew, err := c.run(&b.Runs[i], b)
@@ -571,8 +579,12 @@ func (c *change) batch(b *exporter.Batch) error {
 		}
 	}
 	for i := range b.Seen {
-		if b.Seen[i].OfTask && !counted[b.Seen[i].ID] {
-			continue
+		if o := &b.Seen[i]; o.OfTask {
+			key := ofTask{o.ID, o.Kind, strings.Join(o.Labels, "\x00")}
+			if !counted[o.ID] || taken[key] {
+				continue
+			}
+			taken[key] = true
 		}
 		if err := c.observe(&b.Seen[i], b); err != nil {
 			return err

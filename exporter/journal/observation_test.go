@@ -77,7 +77,7 @@ func TestAnObservationOfATaskCountsWithTheTask(t *testing.T) {
 	size.OfTask = true
 	commit(t, j, exporter.Batch{Seen: []exporter.Observation{size}}) // without its task
 	task := exporter.Run{ID: size.ID, Level: exporter.LevelTask, State: exporter.StateFinished, Result: exporter.ResultSuccess, Pipeline: "build", Name: "compile", Finished: day}
-	b := exporter.Batch{Runs: []exporter.Run{task}, Seen: []exporter.Observation{size}}
+	b := exporter.Batch{Runs: []exporter.Run{task}, Seen: []exporter.Observation{size, size}}
 	commit(t, j, b)
 	commit(t, j, b)
 	if err := j.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,6 +33,9 @@ type Job struct {
 	Reason       string
 	AllowFailure bool
 	NoQueueTime  bool // an older GitLab: queued_duration is null
+	Coverage     *float64
+	Tags         []string       // nil: docker
+	Artifacts    map[string]int // bytes by file type, from Finished on; the log's from five seconds later
 }
 
 // Status is what the row says at a time; "" before it appears.
@@ -414,6 +418,21 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 	}
 	if row["started_at"] != nil && !j.NoQueueTime && !j.Queued.IsZero() {
 		row["queued_duration"] = j.Started.Sub(j.Queued).Seconds()
+	}
+	if len(j.Tags) > 0 {
+		row["tag_list"] = j.Tags
+	}
+	if row["finished_at"] != nil && row["started_at"] != nil && !j.Bridge {
+		if j.Coverage != nil {
+			row["coverage"] = *j.Coverage
+		}
+		files := []any{}
+		for _, kind := range slices.Sorted(maps.Keys(j.Artifacts)) {
+			if kind != "trace" || !at.Before(j.Finished.Add(5*time.Second)) {
+				files = append(files, map[string]any{"file_type": kind, "size": j.Artifacts[kind], "filename": kind + ".gz", "file_format": "gzip"})
+			}
+		}
+		row["artifacts"] = files
 	}
 	if j.Status(at) == "failed" {
 		row["failure_reason"] = j.Reason
