@@ -94,7 +94,7 @@ func BenchmarkFirstReading(b *testing.B) {
 	j.Close()
 
 	var ours, floor time.Duration
-	var first, idle int
+	var first, idle, idleGraph int
 	for range b.N {
 		tape.calls = 0
 		s, j := start(tape, filepath.Join(b.TempDir(), "journal.db"))
@@ -128,11 +128,17 @@ func BenchmarkFirstReading(b *testing.B) {
 		s.api = w.api
 		sync(s, j)
 		idle = w.api.calls
+		w.api.calls = 0
+		w.pass(time.Minute)
+		s.api = graphAPI{w.api}
+		sync(s, j)
+		idleGraph = w.api.calls
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(ours)/float64(floor), "x-of-decoding")
 	b.ReportMetric(float64(first)/100, "calls/project")
 	b.ReportMetric(float64(idle)/100, "idle-calls/project")
+	b.ReportMetric(float64(idleGraph)/100, "idle-calls/project-by-graphql")
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(exporter.NewCollector(w.journal))

@@ -1,7 +1,7 @@
 // Package gitlab reads the pipelines and jobs of one GitLab: one Run per finish of a pipeline, and one per job that ended.
 //
 // Projects are those that entities of the catalog name. Each is followed by its change feed, the list of pipelines
-// updated since the last reading: an idle project costs one call. The jobs of what changed come from the project's
+// updated since the last reading: an idle project costs one call, or a 25th of one where GraphQL answers (graphql.go). The jobs of what changed come from the project's
 // list of all jobs, newest first, where several pipelines changed, else from each pipeline's own list. The finishes of a
 // pipeline are computed from its jobs alone (finish.go). What is not finished is looked at again until it is.
 //
@@ -56,6 +56,7 @@ type Source struct {
 	retired  map[int64]bool // projects of which nothing is shown as active, because nobody names them
 
 	hooks hooks
+	graph graph
 }
 
 // known is what is remembered of the project behind a claim.
@@ -123,6 +124,7 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 		s.turn = (s.turn + 1) % len(ids)
 		ids = append(ids[s.turn:], ids[:s.turn]...)
 	}
+	quiet := s.quiet(ctx, ids, byProject, to)
 	partial := &exporter.PartialError{Of: len(ids)}
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -132,7 +134,7 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := s.follower(id).sync(ctx, g, to, byProject[id]); err != nil && ctx.Err() == nil {
+			if err := s.follower(id).sync(ctx, g, to, byProject[id], quiet[id]); err != nil && ctx.Err() == nil {
 				mu.Lock()
 				partial.Errs = append(partial.Errs, fmt.Errorf("project %s: %w", byProject[id].Path, err))
 				mu.Unlock()

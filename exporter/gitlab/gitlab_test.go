@@ -66,6 +66,8 @@ type world struct {
 	journal *journal.Journal
 	source  *Source
 	groups  []string
+	graphql bool // GitLab has GraphQL
+	least   int  // projects that are worth a query
 }
 
 var checkout = catalog.NewRef("component", "", "checkout")
@@ -117,11 +119,16 @@ func (w *world) open() {
 
 func (w *world) restart() {
 	w.t.Helper()
-	s, err := New(w.api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1})
+	var api API = w.api
+	if w.graphql {
+		api = graphAPI{w.api}
+	}
+	s, err := New(api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.source = s
+	s.graph.least = w.least
 }
 
 // sync reads once; an error fails the test.
@@ -460,6 +467,8 @@ func TestEveryRunIsCountedOnce(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(seed), 7))
 			w := newWorld(t)
+			w.graphql, w.least = seed%2 == 1, 1
+			w.restart()
 			for range 3 + random.IntN(30) {
 				w.story(random)
 				w.pass(time.Duration(random.IntN(400)) * time.Second)

@@ -39,6 +39,7 @@ type follower struct {
 	failures int
 	notUntil time.Time
 	lastErr  error
+	listed   time.Time // when the list of pipelines was last read
 }
 
 // cached are the jobs of a pipeline, and when they were judged.
@@ -65,14 +66,14 @@ type openPipeline struct {
 	Changed  time.Time `json:"changed"`
 }
 
-func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink, c *claimed) error {
+func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink, c *claimed, quiet bool) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
 	f.project, f.claims = c.project, c.claims
 	if f.opts.Now().Before(f.notUntil) {
 		return fmt.Errorf("%w (%d failures, the next attempt is at %s)", f.lastErr, f.failures, f.notUntil.UTC().Format(time.TimeOnly))
 	}
-	f.lastErr = f.read(ctx, g, to)
+	f.lastErr = f.read(ctx, g, to, quiet)
 	if f.lastErr == nil {
 		f.failures, f.notUntil = 0, time.Time{}
 		return nil
@@ -82,11 +83,13 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink,
 	return f.lastErr
 }
 
-func (f *follower) read(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
+// read reads what changed; nothing of a quiet project has but what is under way.
+func (f *follower) read(ctx context.Context, g *catalog.Graph, to exporter.Sink, quiet bool) error {
 	r, err := f.begin(g, to)
 	if err != nil {
 		return err
 	}
+	r.quiet = quiet
 	return r.run(ctx)
 }
 
@@ -124,6 +127,7 @@ type reading struct {
 	seen   struct{ past, news []exporter.Observation }
 	gone   []exporter.RunID
 
+	quiet   bool // no pipeline has changed
 	filling bool // the first reading goes back
 	spared  int  // pipelines in a row that could not be read
 }
@@ -138,10 +142,13 @@ func (r *reading) run(ctx context.Context) error {
 		}
 		r.filling = false
 	}
-	if !complete {
+	if !complete && !r.quiet {
 		if err := r.changes(ctx); err != nil {
 			return err
 		}
+	}
+	if !r.quiet {
+		r.listed = r.opts.Now()
 	}
 	if err := r.look(ctx, func(int64) bool { return true }); err != nil {
 		return err

@@ -154,12 +154,14 @@ type Project struct {
 // A Server is the simulated GitLab. Lock it to change the projects while it serves.
 type Server struct {
 	sync.Mutex
-	Projects []*Project
-	Now      func() time.Time
-	Token    string                                            // "": everybody may read
-	Limit    int                                               // requests in 60 seconds; 0: no limit
-	Break    func(r *http.Request, w http.ResponseWriter) bool // answers instead when it gives true
-	Extra    int                                               // bytes of description in each job's commit, as real rows have
+	Projects   []*Project
+	Now        func() time.Time
+	Token      string                                            // "": everybody may read
+	Limit      int                                               // requests in 60 seconds; 0: no limit
+	Break      func(r *http.Request, w http.ResponseWriter) bool // answers instead when it gives true
+	NoGraphQL  bool
+	Complexity int // most complexity of a GraphQL query; 0: as GitLab's
+	Extra      int // bytes of description in each job's commit, as real rows have
 
 	requests map[string]int
 	times    []time.Time
@@ -210,6 +212,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "401 Unauthorized")
 		return
 	}
+	if r.URL.Path == "/api/graphql" && r.Method == http.MethodPost && !s.NoGraphQL {
+		s.graphql(w, r, now)
+		return
+	}
 	if len(parts) == 3 && parts[0] == "groups" && parts[2] == "projects" {
 		name, err := url.PathUnescape(parts[1])
 		rows := []any{}
@@ -254,10 +260,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.project(w, r, p, parts[2:], now)
 }
 
+func (p *Pipeline) there(at time.Time) bool {
+	return !p.Created.After(at) && !p.Updated.After(at) && (p.Deleted.IsZero() || p.Deleted.After(at))
+}
+
 func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, parts []string, now time.Time) {
-	there := func(x *Pipeline) bool {
-		return !x.Created.After(now) && !x.Updated.After(now) && (x.Deleted.IsZero() || x.Deleted.After(now))
-	}
+	there := func(x *Pipeline) bool { return x.there(now) }
 	switch {
 	case len(parts) == 0:
 		answer(w, p.row())
