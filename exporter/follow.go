@@ -18,8 +18,8 @@ import (
 
 // SourceMetrics are the self-metrics of sources, the series of each told apart by the labels source and host.
 type SourceMetrics struct {
-	up, success, duration, poll *prometheus.GaugeVec
-	runs, errors                *prometheus.CounterVec
+	up, success, duration, poll, backfill *prometheus.GaugeVec
+	runs, errors                          *prometheus.CounterVec
 }
 
 // NewSourceMetrics makes them and registers them. It panics when they are registered already.
@@ -35,7 +35,7 @@ func NewSourceMetrics(reg prometheus.Registerer) *SourceMetrics {
 		return v
 	}
 	return &SourceMetrics{
-		up: gauge(sourceUp), success: gauge(sourceSuccess), duration: gauge(sourceDuration), poll: gauge(sourcePoll),
+		up: gauge(sourceUp), success: gauge(sourceSuccess), duration: gauge(sourceDuration), poll: gauge(sourcePoll), backfill: gauge(sourceBackfill),
 		runs: counter(sourceRuns), errors: counter(sourceErrors),
 	}
 }
@@ -78,13 +78,15 @@ func Follow(ctx context.Context, s Source, o FollowOptions) error {
 		wg.Go(func() { followNudges(ctx, nudged, o, log) })
 		defer wg.Wait()
 	}
+	progress := newProgress(s, o.Metrics, log)
 	failures := 0
 	for {
 		wait := min(o.Poll, time.Second)
 		if g := o.Graph(); g != nil {
 			start := time.Now()
-			sink := &countingSink{Sink: o.Sink}
+			sink := &countingSink{Sink: o.Sink, committed: progress.tell}
 			err := syncOnce(ctx, s, g, sink)
+			progress.tell()
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -196,7 +198,8 @@ func (m *SourceMetrics) record(s Source, err error, took, wait time.Duration, ru
 
 type countingSink struct {
 	Sink
-	runs atomic.Uint64
+	runs      atomic.Uint64
+	committed func() // may be nil
 }
 
 // Commit passes the batch on and counts its runs.
@@ -205,5 +208,8 @@ func (s *countingSink) Commit(ctx context.Context, b Batch) error {
 		return err
 	}
 	s.runs.Add(uint64(len(b.Runs)))
+	if s.committed != nil {
+		s.committed()
+	}
 	return nil
 }

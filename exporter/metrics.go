@@ -37,6 +37,7 @@ const (
 	sourceRuns
 	sourceErrors
 	sourcePoll
+	sourceBackfill
 	webhooks
 	sinkSent
 	sinkRefused
@@ -82,6 +83,7 @@ var families = [...]Family{
 	sourceRuns:     {"sightline_source_runs_total", "Runs that the source delivered, repeated ones included.", "counter", []string{"source", "host"}},
 	sourceErrors:   {"sightline_source_errors_total", "Synchronisations that failed, wholly or in part.", "counter", []string{"source", "host"}},
 	sourcePoll:     {"sightline_source_poll_interval_seconds", "Pause before the next synchronisation, back-off included.", "gauge", []string{"source", "host"}},
+	sourceBackfill: {"sightline_source_backfill_ratio", "Share of the source's projects whose history has been read; 1 when the first reading is through.", "gauge", []string{"source", "host"}},
 	webhooks:       {"sightline_webhooks_total", "Webhooks received, by what became of them: stored, ignored, repeated, refused, failed.", "counter", []string{"source", "result"}},
 	sinkSent:       {"sightline_sink_sent_runs_total", "Runs that the sink took; after a crash a run may be sent twice, which changes nothing.", "counter", []string{"sink"}},
 	sinkRefused:    {"sightline_sink_refused_runs_total", "Runs that the sink will never take, as log lines that are too old.", "counter", []string{"sink"}},

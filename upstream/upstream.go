@@ -32,6 +32,8 @@ type Options struct {
 	MaxBytes     int64         // of one answer; default 64 MiB
 	Tries        uint          // attempts at one call; default 4
 	Metrics      *Metrics      // may be nil
+
+	Transport http.RoundTripper // carries the requests instead of a connection with CAFile; nil makes one
 }
 
 // maxRedirects bounds the redirects of one call.
@@ -73,11 +75,12 @@ func New(o Options) (*Client, error) {
 	if o.Tries == 0 {
 		o.Tries = 4
 	}
-	transport, err := newTransport(o.CAFile)
-	if err != nil {
-		return nil, err
+	if o.Transport == nil {
+		if o.Transport, err = newTransport(o.CAFile); err != nil {
+			return nil, err
+		}
 	}
-	c := &Client{opts: o, base: base, transport: transport, gate: newGate(o.CallsPerHour)}
+	c := &Client{opts: o, base: base, transport: o.Transport, gate: newGate(o.CallsPerHour)}
 	c.meter = o.Metrics.meter(o.Name, base.Hostname(), c.gate)
 	return c, nil
 }

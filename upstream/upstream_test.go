@@ -45,11 +45,11 @@ func client(t *testing.T, h http.HandlerFunc, o Options) *Client {
 	if o.BaseURL == "" {
 		o.BaseURL = "https://gitlab.example.com/root"
 	}
+	o.Transport = inMemory{h}
 	c, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.transport = inMemory{h}
 	return c
 }
 

@@ -53,6 +53,8 @@ type Source struct {
 	followed map[int64]*follower // by project id
 	problems []catalog.Problem
 	turn     int
+	filled   map[int64]bool // projects whose history has been read
+	parts    int            // projects in all
 	retired  map[int64]bool // projects of which nothing is shown as active, because nobody names them
 
 	hooks hooks
@@ -90,7 +92,7 @@ func New(api API, o Options) (*Source, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}, retired: map[int64]bool{}, hooks: hooks{nudge: make(chan struct{}, 1)}}, nil
+	return &Source{api: api, opts: o, host: u.Hostname(), clock: &clock{local: o.Now}, followed: map[int64]*follower{}, filled: map[int64]bool{}, retired: map[int64]bool{}, hooks: hooks{nudge: make(chan struct{}, 1)}}, nil
 }
 
 // Name is "gitlab".
@@ -120,6 +122,7 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	s.beginBackfill(ids, to)
 	if len(ids) > 0 { // another one is first each time, so that a small budget of calls starves none
 		s.turn = (s.turn + 1) % len(ids)
 		ids = append(ids[s.turn:], ids[:s.turn]...)
@@ -170,9 +173,14 @@ func (s *Source) follower(id int64) *follower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.followed[id] == nil {
-		s.followed[id] = &follower{Source: s, cursor: "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10), cached: map[int64]cached{}}
+		s.followed[id] = &follower{Source: s, cursor: s.cursorOf(id), cached: map[int64]cached{}}
 	}
 	return s.followed[id]
+}
+
+// cursorOf is the name of a project's position.
+func (s *Source) cursorOf(id int64) string {
+	return "gitlab/" + s.host + "/" + strconv.FormatInt(id, 10)
 }
 
 // retire ends the showing of pipelines that were under way in projects that nobody names any more. Their positions stay:

@@ -75,6 +75,7 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink,
 	}
 	f.lastErr = f.read(ctx, g, to, quiet)
 	if f.lastErr == nil {
+		f.fill(f.project.ID)
 		f.failures, f.notUntil = 0, time.Time{}
 		return nil
 	}
