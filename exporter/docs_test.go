@@ -2,8 +2,13 @@ package exporter_test
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +26,7 @@ func TestEveryMetricIsInTheDocument(t *testing.T) {
 	for _, f := range upstream.Families() {
 		all = append(all, exporter.Family(f))
 	}
+	all = append(all, declared(t, "../server", "../engine", "../cmd/sightline")...)
 	for _, f := range all {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, strings.Join(f.Labels, ", "), f.Help)
 	}
@@ -37,6 +43,79 @@ func TestEveryMetricIsInTheDocument(t *testing.T) {
 	if d := cmp.Diff(b.String(), string(got)); d != "" {
 		t.Errorf("run `make docs` (-want +got):\n%s", d)
 	}
+}
+
+// declared finds the metrics that are made where they are declared, by prometheus.NewGauge(prometheus.GaugeOpts{...}) and
+// the like, in the Go files of folders.
+func declared(t *testing.T, folders ...string) []exporter.Family {
+	t.Helper()
+	var out []exporter.Family
+	for _, folder := range folders {
+		files, err := filepath.Glob(folder + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no Go files in %s: %v", folder, err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				made, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok || len(call.Args) == 0 || !strings.HasPrefix(made.Sel.Name, "New") {
+					return true
+				}
+				opts, ok := call.Args[0].(*ast.CompositeLit)
+				if !ok {
+					return true
+				}
+				f := exporter.Family{Type: strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(made.Sel.Name, "New"), "Vec"))}
+				for _, e := range opts.Elts {
+					pair, ok := e.(*ast.KeyValueExpr)
+					if !ok {
+						continue
+					}
+					switch fmt.Sprint(pair.Key) {
+					case "Name":
+						f.Name = literal(pair.Value)
+					case "Help":
+						f.Help = literal(pair.Value)
+					}
+				}
+				if len(call.Args) == 2 {
+					if labels, ok := call.Args[1].(*ast.CompositeLit); ok {
+						for _, l := range labels.Elts {
+							f.Labels = append(f.Labels, literal(l))
+						}
+					}
+				}
+				if strings.HasPrefix(f.Name, "sightline_") {
+					out = append(out, f)
+				}
+				return true
+			})
+		}
+	}
+	if len(out) == 0 {
+		t.Fatalf("no metric is declared in %v", folders)
+	}
+	return out
+}
+
+func literal(e ast.Expr) string {
+	l, ok := e.(*ast.BasicLit)
+	if !ok {
+		return ""
+	}
+	s, _ := strconv.Unquote(l.Value)
+	return s
 }
 
 // The README has the table without labels, between two marks.
