@@ -34,6 +34,7 @@ type Config struct {
 	Grafana      Grafana           `yaml:"grafana,omitempty" doc:"Grafana that apply writes the dashboards to."`
 	Kubernetes   Kubernetes        `yaml:"kubernetes,omitempty" doc:"Kubernetes namespace that apply writes to."`
 	Server       Server            `yaml:"server,omitempty" doc:"The HTTP listener."`
+	Metrics      Metrics           `yaml:"metrics,omitempty" doc:"Where Sightline's metrics are pushed to, beside /metrics."`
 	Logs         Logs              `yaml:"logs,omitempty" doc:"Loki, which gets a line of every finished run, and is asked for lines."`
 	Traces       Traces            `yaml:"traces,omitempty" doc:"The trace store, which gets a span of every run that was executed, and is asked for traces."`
 	Apply        string            `yaml:"apply,omitempty" doc:"continuous: serve applies the catalog to every target (files, ruler, alertmanager.file, kubernetes, grafana) when it changes, and looks for drift every ten minutes." example:"off"`
@@ -164,6 +165,24 @@ type Kubernetes struct {
 	Namespace  string            `yaml:"namespace,omitempty" doc:"The namespace." example:"monitoring"`
 	Kubeconfig string            `yaml:"kubeconfig,omitempty" doc:"kubeconfig file; in a pod the service account is used, elsewhere KUBECONFIG or ~/.kube/config."`
 	Labels     map[string]string `yaml:"labels,omitempty" doc:"Further labels of every object, such as those that a ruleSelector wants."`
+}
+
+// Metrics is where the metrics of /metrics are pushed to.
+type Metrics struct {
+	Interval    Duration    `yaml:"interval,omitempty" doc:"Time between two pushes." example:"30s"`
+	OTLP        string      `yaml:"otlp,omitempty" doc:"OTLP/HTTP endpoint, to which /v1/metrics is added." example:"http://collector:4318"`
+	TokenFile   string      `yaml:"token_file,omitempty" doc:"File with a bearer token for otlp."`
+	CAFile      string      `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust for otlp."`
+	RemoteWrite RemoteWrite `yaml:"remote_write,omitempty" doc:"Prometheus remote write 2.0."`
+}
+
+// RemoteWrite is a receiver of Prometheus remote write 2.0.
+type RemoteWrite struct {
+	URL       string            `yaml:"url,omitempty" doc:"Where samples are posted to." example:"http://mimir:8080/api/v1/push"`
+	TokenFile string            `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
+	CAFile    string            `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+	Tenant    string            `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID."`
+	Labels    map[string]string `yaml:"labels,omitempty" doc:"Labels that are added to every series." example:"{job: sightline}"`
 }
 
 // Logs is where the lines of runs go.
@@ -301,6 +320,8 @@ func Parse(name string, b []byte) (*Config, error) {
 	return &c, nil
 }
 
+var labelName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]*$`)
+
 var unknownField = regexp.MustCompile(`line (\d+): field (\S+) not found in type config\.(\w+)`)
 
 func decodeError(name string, err error) error {
@@ -349,6 +370,7 @@ func (c *Config) setDefaults() {
 	for i := range c.Store.Scrape {
 		def(&c.Store.Scrape[i].Interval, 30*time.Second)
 	}
+	def(&c.Metrics.Interval, 30*time.Second)
 	if c.SLO.Window == "" {
 		c.SLO.Window = "30d"
 	}
@@ -383,6 +405,12 @@ func (c *Config) check(name string) error {
 		return bad("sources.scaffolder: there is no catalog.backstage to ask", "set catalog.backstage, or remove sources.scaffolder")
 	case c.Server.Auth.Backstage && c.Catalog.Backstage == nil:
 		return bad("server.auth.backstage: there is no catalog.backstage to trust", "set catalog.backstage, or use token_files")
+	case c.Metrics.OTLP == "" && (c.Metrics.TokenFile != "" || c.Metrics.CAFile != ""):
+		return bad("metrics: token_file and ca_file belong to otlp, which is not set", "write otlp like http://collector:4318; remote_write has keys of its own")
+	case c.Metrics.RemoteWrite.URL == "" && (c.Metrics.RemoteWrite.TokenFile != "" || c.Metrics.RemoteWrite.CAFile != "" || c.Metrics.RemoteWrite.Tenant != "" || len(c.Metrics.RemoteWrite.Labels) > 0):
+		return bad("metrics.remote_write: url is missing", "write it like http://mimir:8080/api/v1/push")
+	case time.Duration(c.Metrics.Interval) < time.Second:
+		return bad("metrics.interval: must be at least 1s", "the default is 30s")
 	case c.Logs.URL == "" && c.Logs != Logs{}:
 		return bad("logs: url is missing", "write it like http://loki:3100")
 	case c.Traces.OTLP == "" && c.Traces.Query == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
@@ -400,8 +428,13 @@ func (c *Config) check(name string) error {
 	case c.Files.Dir == "" && c.Files.PrometheusURL != "":
 		return bad("files: dir is missing", "name the folder that Prometheus' rule_files read")
 	}
+	for name := range c.Metrics.RemoteWrite.Labels {
+		if !labelName.MatchString(name) {
+			return bad(fmt.Sprintf("metrics.remote_write.labels: %q is no name of a label", name), "use letters, digits and underscores, as in cluster")
+		}
+	}
 	type namedURL struct{ key, url string }
-	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"ruler.url", c.Ruler.URL}, {"files.prometheus_url", c.Files.PrometheusURL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}, {"logs.url", c.Logs.URL}, {"traces.otlp", c.Traces.OTLP}, {"traces.query", c.Traces.Query}}
+	urls := []namedURL{{"store.url", c.Store.URL}, {"alertmanager.url", c.Alertmanager.URL}, {"ruler.url", c.Ruler.URL}, {"files.prometheus_url", c.Files.PrometheusURL}, {"grafana.url", c.Grafana.URL}, {"server.url", c.Server.URL}, {"logs.url", c.Logs.URL}, {"traces.otlp", c.Traces.OTLP}, {"traces.query", c.Traces.Query}, {"metrics.otlp", c.Metrics.OTLP}, {"metrics.remote_write.url", c.Metrics.RemoteWrite.URL}}
 	if b := c.Catalog.Backstage; b != nil {
 		if b.URL == "" {
 			return bad("catalog.backstage: url is missing", "write it like http://localhost:7007")
@@ -507,6 +540,7 @@ func (c *Config) RestartNeeded(started *Config) []string {
 	differ("alertmanager.url", c.Alertmanager.URL, started.Alertmanager.URL)
 	differ("server", a, b)
 	differ("logs", c.Logs, started.Logs)
+	differ("metrics", c.Metrics, started.Metrics)
 	differ("traces", c.Traces, started.Traces)
 	return out
 }

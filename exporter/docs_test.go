@@ -16,13 +16,14 @@ import (
 
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/backstage"
+	"github.com/sightline-dev/sightline/exporter/push"
 	"github.com/sightline-dev/sightline/upstream"
 )
 
 func TestEveryMetricIsInTheDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Metrics of Sightline\n\nWritten by `make docs`. Names follow the OpenTelemetry CI/CD conventions where there is one ([ADR 004](adr/004-run-counters.md)).\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	all := slices.Concat(exporter.Families(), backstage.Families())
+	all := slices.Concat(exporter.Families(), backstage.Families(), push.Families())
 	for _, f := range upstream.Families() {
 		all = append(all, exporter.Family(f))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
+
+	"github.com/sightline-dev/sightline/exporter/push"
 )
 
 // scrape asks for the metrics in the form that accept names.
@@ -109,5 +112,30 @@ func TestMetricsComeAsTextOpenMetricsAndProtobuf(t *testing.T) {
 	}
 	if got := h.GetBucket()[0].GetExemplar().GetLabel()[0].GetValue(); got != trace {
 		t.Errorf("the exemplar of its first bucket is %s, want %s", got, trace)
+	}
+}
+
+func TestMetricsArePushedToAnotherServer(t *testing.T) {
+	compiled := func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") }
+	there, _, _ := run(t, Options{Path: t.TempDir(), Compile: compiled})
+	to, err := push.NewRemoteWrite(push.RemoteWriteOptions{URL: there + "/api/v1/write", Client: &http.Client{Timeout: 10 * time.Second}, Labels: map[string]string{"job": "sightline"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := executed{runs{make(chan struct{}, 1)}}
+	here, _, _ := run(t, Options{Path: t.TempDir(), Compile: compiled, Sources: []Source{{Source: source, Poll: time.Hour}}, Push: []push.Target{to}, PushEvery: 50 * time.Millisecond})
+	<-source.synced
+	query := "/api/v1/query?query=" + url.QueryEscape(`cicd_pipeline_runs_total{job="sightline",cicd_pipeline_result="success"} == 1`)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		_, answer := get(t, there+query)
+		if strings.Contains(answer, `"owner":"group:default/payments"`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the other server has %s", answer)
+		}
+	}
+	if _, text := scrape(t, here, "text/plain"); !strings.Contains(string(text), `sightline_push_errors_total{target="remote_write"} 0`) {
+		t.Error("pushes failed")
 	}
 }

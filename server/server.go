@@ -28,6 +28,7 @@ import (
 	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/journal"
+	"github.com/sightline-dev/sightline/exporter/push"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/server/api"
 	"github.com/sightline-dev/sightline/server/auth"
@@ -60,7 +61,9 @@ type Options struct {
 	Scrape    []engine.ScrapeJob
 	Alerting  []string // base URLs of Alertmanagers
 	Sources   []Source
-	Sinks     []exporter.Sender                                                        // where the spans and log lines of counted runs go
+	Sinks     []exporter.Sender // where the spans and log lines of counted runs go
+	Push      []push.Target     // where the metrics of /metrics are sent to, every PushEvery
+	PushEvery time.Duration
 	Logs      correlate.LogStore                                                       // where log lines are read; nil: nowhere
 	Traces    correlate.TraceStore                                                     // where traces are read; nil: nowhere
 	Collect   []prometheus.Collector                                                   // beside Sightline's own
@@ -88,6 +91,7 @@ type Server struct {
 	metrics  *metrics
 	sources  *exporter.SourceMetrics
 	sinks    *exporter.SinkMetrics
+	pushes   *push.Metrics
 	info     exporter.EntityInfo
 	journal  *journal.Journal
 	engine   *engine.Engine // nil with a remote store
@@ -140,6 +144,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &s.info)
 	s.metrics = newMetrics(s.registry)
 	s.sources, s.sinks = exporter.NewSourceMetrics(s.registry), exporter.NewSinkMetrics(s.registry)
+	s.pushes = push.NewMetrics(s.registry)
 
 	first, err := s.firstCompile(ctx)
 	if err != nil {
@@ -258,6 +263,11 @@ func (s *Server) Run(ctx context.Context) error {
 			if err := exporter.Deliver(ctx, sink, exporter.DeliverOptions{Outbox: s.journal, Logger: s.log, Metrics: s.sinks}); err != nil && ctx.Err() == nil {
 				s.log.Error("a sink stopped", "sink", sink.Name(), "error", err)
 			}
+		})
+	}
+	for _, to := range s.opts.Push {
+		wg.Go(func() {
+			push.Run(ctx, to, push.Options{From: s.registry, Interval: s.opts.PushEvery, Logger: s.log, Metrics: s.pushes})
 		})
 	}
 	wg.Go(func() {

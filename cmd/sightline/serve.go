@@ -98,7 +98,7 @@ Thanos instead, which evaluates the files of "sightline generate".
 
 The catalog is read again every minute. SIGHUP or POST /-/reload reads it and the configuration at once; a bad one, or a
 catalog that shrank to less than half, leaves the old one running. Changes of sources, store, alertmanager.url, server,
-logs and traces need a restart, and the log says so. A Backstage that cannot be reached at the start is
+metrics, logs and traces need a restart, and the log says so. A Backstage that cannot be reached at the start is
 tried again and again; /-/ready says what is missing.`,
 		Example: "  sightline serve --config sightline.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -162,6 +162,10 @@ tried again and again; /-/ready says what is missing.`,
 			if o.Sinks, err = sinks(c, pool); err != nil {
 				return err
 			}
+			if o.Push, err = pushTargets(c); err != nil {
+				return err
+			}
+			o.PushEvery = time.Duration(c.Metrics.Interval)
 			if o.Logs, err = logStore(c, pool); err != nil {
 				return err
 			}
