@@ -42,6 +42,7 @@ fmt: ## format the Go code
 
 docs: ## write the generated documents anew
 	UPDATE_DOCS=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./catalog ./config ./exporter/... ./server/api
+	UPDATE_DOCS=1 $(GO) test -count=1 -timeout $(TIMEOUT) -run TestTheDocument ./slo
 
 release: ## build bin/sightline as released: static, stripped, reproducible
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(LDFLAGS)" -o bin/sightline ./cmd/sightline

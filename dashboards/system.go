@@ -90,7 +90,7 @@ func (c *compiler) redRow(r catalog.Ref, open *dashboard.DashboardLink) []cell {
 func trafficGraph(title string, objectives []*slo.Objective) (*dashboard.Panel, bool) {
 	var queries []query
 	for _, o := range objectives {
-		if o.TotalQuery == "" || countsRuns(o) {
+		if o.TotalQuery == "" || countsRuns(o) || !o.Kind.CountsEvents() {
 			continue
 		}
 		expr := "sum(" + strings.ReplaceAll(o.TotalQuery, "$window", "$__rate_interval") + ")"

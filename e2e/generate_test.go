@@ -33,7 +33,24 @@ func catalogs(t *testing.T) map[string][]string {
 	}))
 	t.Cleanup(recorded.Close)
 	conf := write(t, filepath.Join(t.TempDir(), "recorded.yaml"), fmt.Sprintf("catalog: {backstage: {url: %q}, platform_owner: 'group:default/team-platform'}\n", recorded.URL))
+	kinds := t.TempDir()
+	write(t, filepath.Join(kinds, "catalog-info.yaml"), `apiVersion: backstage.io/v1alpha1
+kind: Component
+metadata: {name: shop, annotations: {sightline.dev/no-traffic: bad}}
+spec: {type: every-kind, lifecycle: production, owner: platform}
+---
+apiVersion: backstage.io/v1alpha1
+kind: Group
+metadata: {name: platform}
+spec: {type: team, children: []}
+`)
+	library, err := filepath.Abs("../slo/testdata/kinds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := write(t, filepath.Join(kinds, "sightline.yaml"), fmt.Sprintf("catalog: {files: [%q], platform_owner: 'group:default/platform'}\nslo: {library: %q}\n", filepath.Join(kinds, "catalog-info.yaml"), library))
 	return map[string][]string{
+		"an indicator of every kind":     {"--config", all},
 		"the demo's catalog":             {"--catalog", "../simulate/platform"},
 		"the recorded Backstage catalog": {"--config", conf},
 	}

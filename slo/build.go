@@ -111,7 +111,8 @@ func first(levels []catalog.Settings, get func(catalog.Settings) string, fallbac
 }
 
 func (b *builder) entity(e *catalog.Entity) {
-	own, levels := b.settings[e.Ref], b.levels(e)
+	own, levels, before := b.settings[e.Ref], b.levels(e), len(b.out)
+	defer func() { b.noTraffic(e, b.out[before:]) }()
 	written := b.documents(e, own, levels)
 	profiles := b.profiles(e, own)
 	wanted := map[string]bool{}
@@ -128,7 +129,7 @@ func (b *builder) entity(e *catalog.Entity) {
 				}
 			}
 			production := e.Lifecycle == "production" || e.Ref.Kind == "template"
-			if setting.Off || written[ind.Name] || !asked && !production {
+			if setting.Off || written[ind.Name] || !asked && (!production || len(ind.Objective) == 0) {
 				continue
 			}
 			b.objective(e, p, ind, setting, !asked, levels)
@@ -149,6 +150,14 @@ func (b *builder) entity(e *catalog.Entity) {
 			hint = "its indicators are " + strings.Join(known, ", ")
 		}
 		b.problem(e, catalog.SeverityError, "objective."+indicator, "indicator-unknown", fmt.Sprintf("no profile of this entity has the indicator %q", indicator), hint)
+	}
+}
+
+// noTraffic warns of a policy that none of an entity's objectives can have.
+func (b *builder) noTraffic(e *catalog.Entity, made []Objective) {
+	bad := func(o Objective) bool { return o.NoTraffic == NoTrafficBad }
+	if b.settings[e.Ref].NoTraffic == string(NoTrafficBad) && !slices.ContainsFunc(made, bad) {
+		b.problem(e, catalog.SeverityWarning, "no-traffic", "no-traffic-kind", "no indicator of this entity counts samples or time, so that no traffic cannot be bad; it is ignored", `write "ignore" or "good"`)
 	}
 }
 
@@ -200,7 +209,7 @@ func (b *builder) objective(e *catalog.Entity, p Profile, ind Indicator, setting
 		b.problem(e, catalog.SeverityError, key, "objective-threshold", "the indicator "+ind.Name+" has no threshold", fmt.Sprintf("write %q", setting.Percent))
 		return
 	}
-	o := Objective{Indicator: ind.Name, Title: ind.Title, Target: target, Threshold: threshold, Tier: tier, Defaulted: defaulted, Source: "annotation", MaxSeverity: SeverityPage}
+	o := Objective{Indicator: ind.Name, Title: ind.Title, Kind: ind.kind(), Target: target, Threshold: threshold, Tier: tier, Defaulted: defaulted, Source: "annotation", MaxSeverity: SeverityPage}
 	if defaulted {
 		o.Source, o.MaxSeverity = "profile", SeverityTicket
 	}
@@ -211,14 +220,13 @@ func (b *builder) objective(e *catalog.Entity, p Profile, ind Indicator, setting
 	if !ok {
 		return
 	}
-	bucket := threshold
-	if !strings.Contains(bucket, ".") && bucket != "" {
-		bucket += `(\\.0)?`
-	} else {
-		bucket = strings.ReplaceAll(bucket, ".", `\\.`)
+	errs, total, err := kinds[o.Kind].queries(ind, threshold, o.NoTraffic)
+	if err != nil {
+		b.problem(e, catalog.SeverityError, key, "objective-threshold", err.Error(), "write one of those, or set interpolate in the indicator's file")
+		return
 	}
-	replace := strings.NewReplacer("$selector", selector, "$threshold", bucket, "$seconds", threshold)
-	o.ErrorQuery, o.TotalQuery = replace.Replace(ind.Errors), replace.Replace(ind.Total)
+	replace := strings.NewReplacer("$selector", selector)
+	o.ErrorQuery, o.TotalQuery = replace.Replace(errs), replace.Replace(total)
 	for _, q := range []string{o.ErrorQuery, o.TotalQuery} {
 		if _, err := parser.ParseExpr(strings.ReplaceAll(q, "$window", "5m")); err != nil {
 			b.problem(e, catalog.SeverityError, key, "objective-query", "the query does not parse: "+err.Error(), "check the selector")
@@ -249,8 +257,8 @@ func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []cat
 	o.NoTraffic, o.MinEvents, o.Runbook = NoTrafficIgnore, levels[0].MinEvents, cmp.Or(levels[0].Runbook, o.Runbook)
 	if v := levels[0].NoTraffic; v == string(NoTrafficGood) {
 		o.NoTraffic = NoTrafficGood
-	} else if v == string(NoTrafficBad) {
-		b.problem(e, catalog.SeverityWarning, "no-traffic", catalog.RuleNotSupportedYet, "no-traffic: bad is not supported for "+o.Indicator, `write "ignore" or "good"`)
+	} else if v == string(NoTrafficBad) && o.Kind.countsTime() {
+		o.NoTraffic = NoTrafficBad
 	}
 	if asked != "" {
 		o.MaxSeverity = Severity(asked)
@@ -306,7 +314,7 @@ func (b *builder) documents(e *catalog.Entity, own catalog.Settings, levels []ca
 			tier := first(levels, func(s catalog.Settings) string { return s.Tier }, cmp.Or(b.opts.Tier, "3"))
 			o := Objective{
 				Indicator: s.Indicator, Title: s.Title, Target: s.Target, Window: Window{Days: s.Days}, Tier: tier, Source: d.ref, Runbook: s.Runbook,
-				ErrorQuery: s.Errors, TotalQuery: s.Total, MaxSeverity: cmp.Or(s.MaxSeverity, SeverityPage),
+				Kind: KindEvents, ErrorQuery: s.Errors, TotalQuery: s.Total, MaxSeverity: cmp.Or(s.MaxSeverity, SeverityPage),
 			}
 			asked := alerting(levels, s.Indicator)
 			if s.MaxSeverity != "" { // the document is nearer than the system and the owner

@@ -2,6 +2,7 @@ package slo
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -29,12 +30,22 @@ type Profile struct {
 
 // An Indicator says how good and bad events are told apart.
 type Indicator struct {
-	Name      string            `yaml:"name"`
-	Title     string            `yaml:"title"`
-	Threshold string            `yaml:"threshold,omitempty"` // default threshold; "" where the indicator has none
-	Objective map[string]string `yaml:"objective"`           // default target in percent by tier
-	Errors    string            `yaml:"errors"`              // PromQL with $selector, $window, and $threshold (in a matcher of le) or $seconds (as a number)
-	Total     string            `yaml:"total"`
+	Name      string `yaml:"name"`
+	Title     string `yaml:"title"`
+	Threshold string `yaml:"threshold,omitempty"` // default threshold; "" where the indicator has none
+	// Objective is the default target in percent by tier. Without one the indicator is made only where it is asked for.
+	Objective map[string]string `yaml:"objective,omitempty"`
+	Kind      Kind              `yaml:"kind,omitempty"` // default "events"
+	// Errors and Total are PromQL with $selector, $window ($slice where time slices are counted), and $threshold (in a
+	// matcher of le) or $seconds (as a number).
+	Errors string `yaml:"errors,omitempty"`
+	Total  string `yaml:"total,omitempty"`
+	// Metric is what the other kinds count: a histogram without _bucket, a gauge, a counter. Matchers are added to the selector.
+	Metric      string   `yaml:"metric,omitempty"`
+	Matchers    string   `yaml:"matchers,omitempty"`
+	Buckets     []string `yaml:"buckets,omitempty"`     // where the histogram's buckets end, when that is known
+	Interpolate bool     `yaml:"interpolate,omitempty"` // a threshold between two of Buckets is allowed
+	Slice       string   `yaml:"slice,omitempty"`       // length of a slice of time: "1m" or "5m", the default
 }
 
 // A Library holds the profiles, by name. It is not changed after loading.
@@ -103,11 +114,18 @@ func parseProfile(body []byte) (Profile, error) {
 				return p, fmt.Errorf("indicator %s, tier %s: %w", ind.Name, tier, err)
 			}
 		}
-		for _, q := range []string{ind.Errors, ind.Total} {
+		if err := ind.check(); err != nil {
+			return p, fmt.Errorf("indicator %s: %w", ind.Name, err)
+		}
+		errs, total, err := kinds[ind.kind()].queries(ind, cmp.Or(ind.Threshold, "1"), NoTrafficIgnore)
+		if err != nil {
+			return p, fmt.Errorf("indicator %s: %w", ind.Name, err)
+		}
+		for _, q := range []string{errs, total} {
 			if !strings.Contains(q, "[$window]") && !strings.Contains(q, "[$window:") {
 				return p, fmt.Errorf("indicator %s: the query lacks [$window]: %s", ind.Name, q)
 			}
-			if _, err := parser.ParseExpr(fill(q, `job="x"`, "1")); err != nil {
+			if _, err := parser.ParseExpr(fill(q, `job="x"`)); err != nil {
 				return p, fmt.Errorf("indicator %s: %w", ind.Name, err)
 			}
 		}
@@ -115,7 +133,7 @@ func parseProfile(body []byte) (Profile, error) {
 	return p, nil
 }
 
-// fill makes a parseable query of a template, with a range of five minutes.
-func fill(query, selector, threshold string) string {
-	return strings.NewReplacer("$selector", selector, "$threshold", threshold, "$seconds", threshold, "$window", "5m").Replace(query)
+// fill makes a parseable query of one with $selector and $window, with a range of five minutes.
+func fill(query, selector string) string {
+	return strings.NewReplacer("$selector", selector, "$window", "5m").Replace(query)
 }

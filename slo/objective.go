@@ -43,6 +43,7 @@ type Objective struct {
 	Owner     catalog.Ref // effective owner
 	System    catalog.Ref // zero when there is none
 	Indicator string      // name in "_" form, e.g. "availability"; it is the label sloth_slo
+	Kind      Kind        // what an event is; KindEvents where it is ""
 	Title     string      // what the indicator means, in words
 	Target    Target
 	Threshold string // Prometheus-ready threshold (seconds for durations), "" where the indicator has none

@@ -116,7 +116,8 @@ func TestTheBudgetOfGaugesIsAShareOfTime(t *testing.T) {
 
 func TestRequestsOfAPluginAreFoundByItsEntityInEveryEnvironment(t *testing.T) {
 	o := built(t, "catalog", "backstage-plugin", "latency", "99@1s")
-	const want = `sum(rate(backstage_plugin_http_request_duration_seconds_count{entity="component:default/catalog",streaming="false"}[$window]))`
+	const want = `sum(rate(backstage_plugin_http_request_duration_seconds_count{entity="component:default/catalog",streaming="false"}[$window])) and ` +
+		`sum(rate(backstage_plugin_http_request_duration_seconds_bucket{entity="component:default/catalog",streaming="false",le=~"1(\\.0)?"}[$window]))`
 	if o.TotalQuery != want {
 		t.Errorf("total is %s, want %s", o.TotalQuery, want)
 	}

@@ -64,9 +64,11 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		opts.ScrapeInterval = time.Minute
 	}
 	base, errorQuery, totalQuery := "5m", o.ErrorQuery, o.TotalQuery
-	if opts.Anchored {
+	switch {
+	case o.Kind.countsTime():
+	case opts.Anchored && o.Kind != KindNativeHistogram:
 		errorQuery, totalQuery = anchor(errorQuery), anchor(totalQuery)
-	} else {
+	default:
 		base = strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s"
 	}
 	c := compiler{o: &o, rules: make([]Rule, 0, 24), labels: make(slab, 0, 120)}
@@ -97,6 +99,10 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		case "5m":
 			expr = c.ratio(t.join(SeriesErrors, c.match), t.join(SeriesTotal, c.match))
 		case "1h":
+			if o.NoTraffic == NoTrafficBad { // that there is nothing shows in the base only
+				expr = c.sums(SeriesErrors, SeriesTotal, w)
+				break
+			}
 			errs, total := rates(o.ErrorQuery, o.TotalQuery, "1h")
 			expr = c.ratio(errs, t.join("(", total, ")"))
 		case "1d", "3d":
@@ -144,7 +150,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		c.alert(AlertBurn, expr, 0, labels, annotations(" burns its error budget too fast",
 			t.join("The error ratio is far above what the target of ", o.Target.Percent(), " % over ", o.Window.String(), " allows.")))
 	}
-	if !o.Defaulted && o.MaxSeverity != SeverityOff {
+	if !o.Defaulted && o.MaxSeverity != SeverityOff && o.NoTraffic != NoTrafficBad {
 		c.alert(AlertAbsent, t.join("absent("+SeriesTotal, c.match, ")"), 15*time.Minute, ticket,
 			annotations(" has no data", "The query of all events returns nothing; the objective cannot be measured."))
 	}
