@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -173,7 +174,7 @@ func (s *Source) follower(id int64) *follower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.followed[id] == nil {
-		s.followed[id] = &follower{Source: s, cursor: s.cursorOf(id), cached: map[int64]cached{}}
+		s.followed[id] = &follower{Source: s, cursor: s.cursorOf(id), cached: map[int64]cached{}, told: map[int64]bool{}}
 	}
 	return s.followed[id]
 }
@@ -452,6 +453,11 @@ func problem(g *catalog.Graph, ref catalog.Ref, annotation, rule, message, hint 
 		p.File, p.Line, p.Column = at.File, at.Line, at.Column
 	}
 	return p
+}
+
+// refused tells whether an error is GitLab's word that there is no such thing, or not for this token.
+func refused(err error) bool {
+	return isStatus(err, http.StatusForbidden) || isStatus(err, http.StatusNotFound)
 }
 
 // isStatus tells whether an error is an answer of that status.

@@ -19,7 +19,7 @@ import (
 func (w *world) measured() map[string]float64 {
 	out := map[string]float64{}
 	for _, t := range w.journal.Snapshot().Tallies {
-		if t.Key.Level != exporter.LevelObservation {
+		if t.Key.Level != exporter.LevelObservation || t.Key.Measure == exporter.Measure(exporter.FirstFeedback) {
 			continue
 		}
 		name := string(t.Key.Measure) + " " + strings.ReplaceAll(t.Key.Values, "\x1f", " ")

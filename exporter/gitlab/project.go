@@ -39,7 +39,10 @@ type follower struct {
 	failures int
 	notUntil time.Time
 	lastErr  error
-	listed   time.Time // when the list of pipelines was last read
+	listed   time.Time      // when the list of pipelines was last read
+	told     map[int64]bool // pipelines of which the first end was taken for Feedback
+
+	mergeRequestsAt time.Time // not before
 }
 
 // cached are the jobs of a pipeline, and when they were judged.
@@ -57,6 +60,8 @@ type position struct {
 	Seen   map[int64]time.Time     `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
 	Open   map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
 	Bridge bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
+
+	Feedback feedback `json:"feedback,omitzero"`
 }
 
 // openPipeline is a pipeline that may finish, or finish again, without a change of its row.
@@ -163,6 +168,9 @@ func (r *reading) finish(ctx context.Context) error {
 		if at.Before(r.Since.Add(-overlap)) {
 			delete(r.Seen, id)
 		}
+	}
+	if err := r.mergeRequests(ctx); err != nil { // they are asked for again with the next pipeline
+		r.opts.Logger.Warn("merge requests cannot be read", "source", "gitlab", "host", r.host, "project", r.project.Path, "error", err)
 	}
 	if len(r.past)+len(r.seen.past) > 0 { // what became visible late; the position must not pass what is not stored
 		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
@@ -405,6 +413,7 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	r.saw(measure(common, row.SHA, jobs)...)
 	r.saw(measureFinishes(common, fs)...)
 	r.found(r.finished(row, jobs, fs)...)
+	r.firstResults(row, jobs, fs)
 	if !settled && row.Status != "manual" {
 		r.found(r.active(row, jobs, len(fs)))
 	}

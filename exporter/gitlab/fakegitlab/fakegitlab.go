@@ -149,6 +149,11 @@ type Project struct {
 	ID                           int64
 	Path, OldPath, DefaultBranch string
 	Pipelines                    []*Pipeline
+
+	Environments  []*Environment
+	Deployments   []*Deployment
+	MergeRequests []*MergeRequest
+	NoDeployments bool // the feature is off
 }
 
 // A Server is the simulated GitLab. Lock it to change the projects while it serves.
@@ -267,6 +272,7 @@ func (p *Pipeline) there(at time.Time) bool {
 func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, parts []string, now time.Time) {
 	there := func(x *Pipeline) bool { return x.there(now) }
 	switch {
+	case s.delivery(w, r, p, parts, now):
 	case len(parts) == 0:
 		answer(w, p.row())
 	case len(parts) == 1 && parts[0] == "pipelines":
