@@ -16,8 +16,7 @@ build: ## build bin/sightline
 demo: build ## run the demo: a simulated platform, http://127.0.0.1:9469
 	./bin/sightline demo
 
-test: ## run the tests
-	$(GO) vet ./...
+test: ## run the tests, with go test's own part of vet (the whole is in `make check`)
 	$(GO) test -timeout $(TIMEOUT) ./...
 
 race: ## run the tests under the race detector (a cold build of its own: several minutes)
