@@ -47,6 +47,7 @@ type Client struct {
 	transport http.RoundTripper // without http.Client, whose redirects would carry the token along and show in errors
 	gate      *gate
 	meter     meter
+	heard     heard
 }
 
 // New makes a client.
@@ -189,6 +190,7 @@ func (c *Client) once(ctx context.Context, target *url.URL, what *call) (h http.
 		return nil, nil, c.broken(ctx, "ask", shown, err)
 	}
 	defer resp.Body.Close()
+	c.heard.answer(resp.Header, start, time.Now())
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxBytes+1))
 	c.meter.answered(strconv.Itoa(resp.StatusCode), time.Since(start))
 	if until, ok := pause(resp, time.Now()); ok {

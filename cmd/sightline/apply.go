@@ -108,7 +108,7 @@ func planFor(ctx context.Context, env environment, conf string, paths []string, 
 	}
 	bar := newProgress(env.stderr, false)
 	bar.say("compiling the catalog ...")
-	p, err := compile(ctx, c, rules == "sloth")
+	p, _, err := compile(ctx, c, rules == "sloth")
 	bar.done()
 	if err != nil {
 		return nil, nil, err

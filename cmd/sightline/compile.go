@@ -129,17 +129,16 @@ func library(c *config.Config) (*slo.Library, error) {
 }
 
 // compile loads a catalog and compiles it.
-func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, error) {
+func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, []slo.Objective, error) {
 	lib, err := library(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	g, problems, err := loadCatalog(ctx, c, upstream.NewPool())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p, _, err := plan.Compile(ctx, g, lib, problems, compileOptions(c, sloth))
-	return p, err
+	return plan.Compile(ctx, g, lib, problems, compileOptions(c, sloth))
 }
 
 // failOn gives the exit error of problems: those at least as bad as the level fail.

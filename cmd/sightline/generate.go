@@ -40,7 +40,7 @@ that an earlier run made are replaced or deleted.`,
 			}
 			bar := newProgress(env.stderr, false)
 			bar.say("compiling the catalog ...")
-			p, err := compile(cmd.Context(), c, rules == "sloth")
+			p, _, err := compile(cmd.Context(), c, rules == "sloth")
 			bar.done()
 			if err != nil {
 				return err
@@ -119,7 +119,7 @@ apply would do at targets of the configuration. It writes nothing.`,
 			if err != nil {
 				return err
 			}
-			p, err := compile(cmd.Context(), c, rules == "sloth")
+			p, _, err := compile(cmd.Context(), c, rules == "sloth")
 			if err != nil {
 				return err
 			}

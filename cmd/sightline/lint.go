@@ -16,14 +16,15 @@ func newLint(env environment) *cobra.Command {
 	var conf, format, fail string
 	names := slices.Sorted(maps.Keys(reporters))
 	cmd := &cobra.Command{
-		Use: "lint PATH...", Short: "Check the annotations of catalog-info.yaml files",
+		Use: "lint [PATH...]", Short: "Check the annotations of catalog-info.yaml files",
 		Long: `Lint says what is wrong with the Sightline annotations of files, folders and globs: bad values, unknown keys, objectives
-whose alerts can never fire. Formats: text, json, junit, codequality (GitLab) and sarif.`,
+whose alerts can never fire. With --config and no PATH it reads the catalog that the configuration names, as serve does. Formats: text, json, junit, codequality (GitLab) and sarif.`,
 		Example: `  sightline lint catalog-info.yaml
+  sightline lint --config sightline.yaml
   sightline lint 'services/**/catalog-info.yaml' org/ --format codequality > gl-code-quality-report.json`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return hintError{fmt.Errorf("lint needs a PATH"), "try `sightline lint catalog-info.yaml`"}
+			if len(args) == 0 && conf == "" {
+				return hintError{fmt.Errorf("lint needs a PATH"), "try `sightline lint catalog-info.yaml`, or --config FILE for the catalog that a configuration names"}
 			}
 			return nil
 		},
@@ -38,10 +39,11 @@ whose alerts can never fire. Formats: text, json, junit, codequality (GitLab) an
 			if err != nil {
 				return err
 			}
-			p, err := compile(cmd.Context(), c, false)
+			p, objectives, err := compile(cmd.Context(), c, false)
 			if err != nil {
 				return err
 			}
+			addRetention(c, p, objectives)
 			if conf == "" { // what the configuration lacks cannot be told without it
 				p.Problems = slices.DeleteFunc(p.Problems, func(p catalog.Problem) bool { return p.Rule == alerts.RulePlatformUnrouted })
 			}

@@ -129,6 +129,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
   sightline lint catalog-info.yaml                      check the annotations
   sightline generate --catalog catalog/ --out out/      write rules, dashboards, alertmanager.yml
   sightline apply --config sightline.yaml               write them to rulers, Alertmanager, folders
+  sightline doctor --config sightline.yaml              check every system that it names
   sightline serve --config sightline.yaml               run beside Backstage`,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -141,7 +142,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return hintError{err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newApply(env), newLint(env), newDemo(env), newTrace(env), newExplain(env), newVersion(env))
+	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newApply(env), newLint(env), newDoctor(env), newDemo(env), newTrace(env), newExplain(env), newVersion(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" { // cobra's own takes any argument for a shell

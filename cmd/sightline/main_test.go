@@ -24,11 +24,16 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: fakeTargets, Cmds: map[string]func(*testscript.TestScript, bool, []string){"answer": answer, "expand": expand}})
 }
 
-// answer NAME FOLDER starts a server whose URL is $NAME: a GET of /a/b gets the file FOLDER/a/b, or a 404.
+// answer NAME FOLDER starts a server whose URL is $NAME: a request of /a/b gets the file FOLDER/a/b or FOLDER/a/b/index, or
+// a 404.
 func answer(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[1])
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(path.Clean(r.URL.Path))))
+		name := filepath.Join(dir, filepath.FromSlash(path.Clean(r.URL.Path)))
+		b, err := os.ReadFile(name)
+		if err != nil {
+			b, err = os.ReadFile(filepath.Join(name, "index"))
+		}
 		if err != nil {
 			http.NotFound(w, r)
 			return

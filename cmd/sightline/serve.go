@@ -46,7 +46,11 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 		opts := compileOptions(c, false)
 		opts.Rules.Anchored = c.Store.URL == "" // the embedded engine knows it
 		p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
-		return &server.Compiled{Graph: g, Objectives: objectives, Plan: p}, err
+		if err != nil {
+			return nil, err
+		}
+		addRetention(c, p, objectives)
+		return &server.Compiled{Graph: g, Objectives: objectives, Plan: p}, nil
 	}
 }
 
