@@ -138,6 +138,15 @@ func TestSpansOfRuns(t *testing.T) {
 			}))
 			return cmp.Diff([]correlate.Link{{TraceID: task.TraceID, SpanID: task.ID}}, s.Links)
 		}},
+		{"a child pipeline has a trace of its own, linked to the job that started it", pipeline(func(r *exporter.Run) {
+			r.Parent = exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: "42/pipeline/1000/job/4999"}
+		}), func(s correlate.Span) string {
+			bridge := mustSpan(t, job(func(r *exporter.Run) { r.ID.Key, r.Parent.Key = "42/job/4999", "42/pipeline/1000" }))
+			if s.TraceID == bridge.TraceID || s.Parent.IsValid() {
+				return "it is in the trace of the other"
+			}
+			return cmp.Diff([]correlate.Link{{TraceID: bridge.TraceID, SpanID: bridge.ID}}, s.Links)
+		}},
 		{"a run that ends before it starts has no negative length", job(func(r *exporter.Run) { r.Finished = r.Started.Add(-time.Second) }), func(s correlate.Span) string {
 			return cmp.Diff(s.Start, s.End)
 		}},

@@ -39,7 +39,7 @@ func locate(r *exporter.Run) (place, bool) {
 	return p, p.task != ""
 }
 
-// locateRoot reads the id of a pipeline or scaffolder task.
+// locateRoot reads the id of a pipeline or scaffolder task, and of the job in it that started another pipeline.
 func locateRoot(id exporter.RunID) (place, bool) {
 	if id.Key == "" {
 		return place{}, false
@@ -47,7 +47,8 @@ func locateRoot(id exporter.RunID) (place, bool) {
 	switch id.Source {
 	case "gitlab":
 		project, pipeline, ok := strings.Cut(id.Key, "/pipeline/")
-		return place{[]string{id.Source, id.Host, project, pipeline}, pipeline, "job", ""}, ok
+		pipeline, job, _ := strings.Cut(pipeline, "/job/")
+		return place{[]string{id.Source, id.Host, project, pipeline}, pipeline, "job", job}, ok
 	case "scaffolder":
 		return place{[]string{id.Source, id.Host, id.Key}, id.Key, "step", ""}, true
 	}

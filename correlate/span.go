@@ -74,7 +74,11 @@ func SpanOf(r exporter.Run) (Span, bool) {
 			add(attribute.String("attempt", string(r.Attempt)))
 		}
 		if made, ok := locateRoot(r.Parent); ok { // what started this pipeline has a trace of its own
-			s.Links = append(s.Links, Link{made.traceID(), made.rootID()})
+			link := Link{made.traceID(), made.rootID()}
+			if made.task != "" {
+				link.SpanID = made.taskID()
+			}
+			s.Links = append(s.Links, link)
 		}
 	}
 	if r.RefKind != "" {

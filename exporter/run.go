@@ -75,7 +75,7 @@ const (
 // happened" or "the system gave none"; they are not zero.
 type Run struct {
 	ID       RunID       `json:"id"`
-	Parent   RunID       `json:"parent"` // the pipeline of a job
+	Parent   RunID       `json:"parent"` // the pipeline of a job; of a pipeline, the one that started it, with "/job/" and its job where that is known
 	Level    Level       `json:"level"`
 	Entity   catalog.Ref `json:"entity"` // zero: nobody claims it
 	Owner    catalog.Ref `json:"owner"`  // the owner that the entity had at the finish

@@ -79,8 +79,13 @@ type job struct {
 	Artifacts    []artifact `json:"artifacts"`
 	WebURL       string     `json:"web_url"`
 	Pipeline     struct {
-		ID int64 `json:"id"`
+		ID     int64  `json:"id"`
+		Source string `json:"source"`
 	} `json:"pipeline"`
+	Downstream *struct { // what a bridge started
+		ID      int64 `json:"id"`
+		Project int64 `json:"project_id"`
+	} `json:"downstream_pipeline"`
 }
 
 func (j *job) attempt() attempt {

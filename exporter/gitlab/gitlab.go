@@ -58,8 +58,9 @@ type Source struct {
 	parts    int            // projects in all
 	retired  map[int64]bool // projects of which nothing is shown as active, because nobody names them
 
-	hooks hooks
-	graph graph
+	hooks      hooks
+	graph      graph
+	downstream downstream
 }
 
 // known is what is remembered of the project behind a claim.
@@ -236,6 +237,7 @@ func (s *Source) resolve(ctx context.Context, g *catalog.Graph, claims map[strin
 	if s.known == nil {
 		before := map[string]known{}
 		s.hooks.load(to.Positions(s.markPrefix()))
+		s.downstream.load(to.Positions("gitlab/" + s.host + "/"))
 		if text, ok := to.Position(cursor); ok {
 			if err := json.Unmarshal([]byte(text), &before); err != nil {
 				return nil, fmt.Errorf("stored position of %s: %w", cursor, err)

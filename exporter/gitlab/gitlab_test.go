@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -273,6 +274,8 @@ func TestAPlayedManualJobContinuesThePipeline(t *testing.T) {
 	w.sync()
 	w.want(map[string]uint64{"job build success": 1, "first success": 1})
 	w.pass(time.Hour)
+	w.sync() // looks for child pipelines too, as something had moved
+	w.pass(time.Hour)
 	w.sync()
 	if w.api.calls != 1 {
 		t.Errorf("waiting for a person costs %d calls a reading, want 1", w.api.calls)
@@ -335,6 +338,8 @@ func TestADeletedPipelineIsNoLongerActive(t *testing.T) {
 	if n := len(w.journal.Snapshot().Active); n != 0 {
 		t.Errorf("%d active series, want none", n)
 	}
+	w.pass(5 * time.Minute)
+	w.sync()
 	w.pass(5 * time.Minute)
 	w.sync()
 	if w.api.calls != 1 {
@@ -469,10 +474,12 @@ func TestEveryRunIsCountedOnce(t *testing.T) {
 			w := newWorld(t)
 			w.graphql, w.least = seed%2 == 1, 1
 			w.restart()
+			w.fake.NoChildren = random.IntN(3) == 0
 			for range 3 + random.IntN(30) {
 				w.story(random)
 				w.pass(time.Duration(random.IntN(400)) * time.Second)
 			}
+			w.inOrder()
 			end := w.now.Add(3 * time.Hour)
 			w.now = epoch.Add(time.Duration(random.IntN(2000)) * time.Second)
 			for w.now.Before(end) {
@@ -582,6 +589,11 @@ func (w *world) story(random *rand.Rand) {
 			blocked = blocked || !j.Finished.IsZero() && j.Final != "success" && !j.AllowFailure
 		}
 	}
+	for _, j := range p.Jobs {
+		if j.Bridge && !j.Started.IsZero() && random.IntN(4) > 0 {
+			w.childStory(random, p, j)
+		}
+	}
 	for range random.IntN(3) { // what people do later
 		at = at.Add(15*time.Second + seconds(600))
 		newest := map[string]*fakegitlab.Job{}
@@ -615,6 +627,52 @@ func (w *world) story(random *rand.Rand) {
 		case len(manual) > 0:
 			at = run(manual[random.IntN(len(manual))], at)
 		}
+	}
+}
+
+// childStory adds the pipeline that a bridge starts, in the same project, of jobs that may be retried.
+func (w *world) childStory(random *rand.Rand, parent *fakegitlab.Pipeline, by *fakegitlab.Job) {
+	c := &fakegitlab.Pipeline{ID: w.fake.ID(), Ref: parent.Ref, Source: "parent_pipeline", SHA: parent.SHA, Created: by.Started, Parent: parent}
+	w.project.Pipelines = append(w.project.Pipelines, c)
+	by.Starts = c
+	end := c.Created
+	run := func(name string, at time.Time, final string) *fakegitlab.Job {
+		j := &fakegitlab.Job{ID: w.fake.ID(), Name: name, Made: at, Reached: at, Queued: at, Final: final, Reason: "script_failure"}
+		j.Started = at.Add(time.Duration(random.IntN(30)) * time.Second)
+		j.Finished = j.Started.Add(time.Duration(1+random.IntN(200)) * time.Second)
+		if j.Finished.After(end) {
+			end = j.Finished
+		}
+		c.Jobs = append(c.Jobs, j)
+		return j
+	}
+	for n := range 1 + random.IntN(3) {
+		run(fmt.Sprint("child-", n), c.Created, []string{"success", "failed"}[random.IntN(2)])
+	}
+	if random.IntN(3) == 0 && !w.fake.NoChildren { // else nothing tells of it
+		run("child-0", end.Add(15*time.Second+time.Duration(random.IntN(900))*time.Second), "success")
+	}
+	if random.IntN(2) == 0 { // strategy: depend
+		by.Finished = latest(by.Finished, end)
+	}
+}
+
+// inOrder gives pipelines and jobs ids in the order in which they are made, as GitLab does.
+func (w *world) inOrder() {
+	type made struct {
+		at time.Time
+		id *int64
+	}
+	var all []made
+	for _, p := range w.project.Pipelines {
+		all = append(all, made{p.Created, &p.ID})
+		for _, j := range p.Jobs {
+			all = append(all, made{j.Made, &j.ID})
+		}
+	}
+	slices.SortFunc(all, func(a, b made) int { return stdcmp.Or(a.at.Compare(b.at), stdcmp.Compare(*a.id, *b.id)) })
+	for _, m := range all {
+		*m.id = w.fake.ID()
 	}
 }
 

@@ -88,8 +88,8 @@ func TestQuietProjectsCostAFractionOfACall(t *testing.T) {
 
 	w.pass(restAfter)
 	w.sync()
-	if requests := w.fake.Requests(); requests[pipelinesRoute] != 60 {
-		t.Errorf("requests %v, want every list of pipelines once an hour", requests)
+	if requests := w.fake.Requests(); requests[pipelinesRoute] != 60+1 {
+		t.Errorf("requests %v, want every list of pipelines once an hour, and of child pipelines the one of the project that moved", requests)
 	}
 }
 

@@ -53,15 +53,15 @@ type cached struct {
 
 // position is what is stored of a project. Times are GitLab's.
 type position struct {
-	Start  time.Time               `json:"start"`           // of the first reading; what it finds ended is history
-	Since  time.Time               `json:"since"`           // newest change that was read
-	Floor  time.Time               `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
-	Until  time.Time               `json:"until,omitzero"`  // the first reading is done down to here
-	Seen   map[int64]time.Time     `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
-	Open   map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
-	Bridge bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
-
-	Feedback feedback `json:"feedback,omitzero"`
+	Start    time.Time               `json:"start"`           // of the first reading; what it finds ended is history
+	Since    time.Time               `json:"since"`           // newest change that was read
+	Floor    time.Time               `json:"floor,omitzero"`  // the first reading goes back to here; zero when it is done
+	Until    time.Time               `json:"until,omitzero"`  // the first reading is done down to here
+	Seen     map[int64]time.Time     `json:"seen,omitempty"`  // pipelines changed within the overlap, and when
+	Open     map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
+	Bridge   bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
+	Children children                `json:"children,omitzero"`
+	Feedback feedback                `json:"feedback,omitzero"`
 }
 
 // openPipeline is a pipeline that may finish, or finish again, without a change of its row.
@@ -111,6 +111,7 @@ func (f *follower) begin(g *catalog.Graph, to exporter.Sink) (*reading, error) {
 		p.Start = f.clock.now()
 		p.Since = p.Start
 		p.Floor = p.Start.Add(-f.opts.Backfill)
+		p.Children.Looked = p.Start
 	}
 	if p.Seen == nil {
 		p.Seen = map[int64]time.Time{}
@@ -133,9 +134,11 @@ type reading struct {
 	seen   struct{ past, news []exporter.Observation }
 	gone   []exporter.RunID
 
-	quiet   bool // no pipeline has changed
-	filling bool // the first reading goes back
-	spared  int  // pipelines in a row that could not be read
+	quiet    bool     // no pipeline has changed
+	filling  bool     // the first reading goes back
+	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
+	everyJob *jobFeed // of the first reading
+	spared   int      // pipelines in a row that could not be read
 }
 
 func (r *reading) run(ctx context.Context) error {
@@ -159,6 +162,9 @@ func (r *reading) run(ctx context.Context) error {
 	if err := r.look(ctx, func(int64) bool { return true }); err != nil {
 		return err
 	}
+	if err := r.children(ctx); err != nil {
+		return err
+	}
 	return r.finish(ctx)
 }
 
@@ -172,19 +178,30 @@ func (r *reading) finish(ctx context.Context) error {
 	if err := r.mergeRequests(ctx); err != nil { // they are asked for again with the next pipeline
 		r.opts.Logger.Warn("merge requests cannot be read", "source", "gitlab", "host", r.host, "project", r.project.Path, "error", err)
 	}
-	if len(r.past)+len(r.seen.past) > 0 { // what became visible late; the position must not pass what is not stored
-		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
-			return err
-		}
+	r.forgetStarted()
+	if err := r.commitHistory(ctx); err != nil {
+		return err
 	}
 	text, err := json.Marshal(r.position)
 	if err != nil {
 		return fmt.Errorf("position of %s: %w", r.cursor, err)
 	}
-	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone)+len(r.past)+len(r.seen.past) == 0 {
+	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone) == 0 {
 		return nil
 	}
 	return r.to.Commit(ctx, exporter.Batch{Runs: r.news, Seen: r.seen.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)})
+}
+
+// commitHistory commits what became visible late; the position must not pass what is not stored.
+func (r *reading) commitHistory(ctx context.Context) error {
+	if len(r.past)+len(r.seen.past) == 0 {
+		return nil
+	}
+	if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: r.stored, History: true}); err != nil {
+		return err
+	}
+	r.past, r.seen.past = nil, nil
+	return nil
 }
 
 // backfill reads back to the floor, the latest change first, and commits history page by page. Until it is through,
@@ -197,8 +214,12 @@ func (r *reading) backfill(ctx context.Context) error {
 	}
 	jobs := newJobFeed(r.project.ID)
 	jobs.all = true
+	r.everyJob = jobs
 	err := r.feed(ctx, q, func(page []pipeline) (bool, error) {
-		if err := r.take(ctx, page, jobs); err != nil {
+		for _, row := range page {
+			r.Children.Newest = max(r.Children.Newest, row.ID)
+		}
+		if err := r.take(ctx, page, jobs, &r.Since, r.Seen); err != nil {
 			return false, err
 		}
 		for _, row := range page {
@@ -206,7 +227,7 @@ func (r *reading) backfill(ctx context.Context) error {
 				at.Until = row.Updated.Time
 			}
 		}
-		at.Open = r.Open
+		at.Open, at.Bridge, at.Children = r.Open, r.Bridge, r.Children
 		text, err := json.Marshal(at)
 		if err != nil {
 			return false, fmt.Errorf("position of %s: %w", r.cursor, err)
@@ -237,7 +258,8 @@ func (r *reading) changes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.take(ctx, changed, newJobFeed(r.project.ID))
+	r.movedBy(changed)
+	return r.take(ctx, changed, newJobFeed(r.project.ID), &r.Since, r.Seen)
 }
 
 // feed reads the list of pipelines, the latest change first.
@@ -260,18 +282,18 @@ func (r *reading) feed(ctx context.Context, q url.Values, take func([]pipeline) 
 	return nil
 }
 
-// take reads the jobs of pipelines that changed, and makes runs of them.
-func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) error {
+// take reads the jobs of pipelines that changed, and makes runs of them. since becomes the newest change, and seen gets them.
+func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed, since *time.Time, seen map[int64]time.Time) error {
 	rows = slices.DeleteFunc(rows, func(p pipeline) bool { return p.ID <= 0 })
 	jobs, err := r.jobs(ctx, rows, feed)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if row.Updated.After(r.Since) {
-			r.Since = row.Updated.Time
+		if row.Updated.After(*since) {
+			*since = row.Updated.Time
 		}
-		r.Seen[row.ID] = row.Updated.Time
+		seen[row.ID] = row.Updated.Time
 		list, ok := jobs[row.ID]
 		if !ok {
 			continue // spared
@@ -280,9 +302,9 @@ func (r *reading) take(ctx context.Context, rows []pipeline, feed *jobFeed) erro
 			return err
 		}
 	}
-	for id, at := range r.Seen { // not to let it grow over the pages of a first reading
-		if at.Before(r.Since.Add(-overlap)) {
-			delete(r.Seen, id)
+	for id, at := range seen { // not to let it grow over the pages of a first reading
+		if at.Before(since.Add(-overlap)) {
+			delete(seen, id)
 		}
 	}
 	return nil
@@ -393,6 +415,7 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 		if err != nil {
 			return err
 		}
+		r.startedBy(row.ID, bridges)
 		for i := range bridges {
 			attempts = append(attempts, bridges[i].attempt())
 		}
@@ -407,6 +430,11 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	}
 	if len(attempts) == 0 && !terminal(row.Status) {
 		settled = false
+	}
+	if len(fs) > 0 && !fs[len(fs)-1].at.Before(r.historyEnds()) {
+		if err := r.findParent(ctx, row); err != nil {
+			return err
+		}
 	}
 	r.found(r.tasks(row, jobs)...)
 	common := r.describe(row, jobs)
@@ -462,7 +490,7 @@ type jobFeed struct {
 	oldest time.Time
 	jobs   map[int64][]job // by pipeline
 	kept   int
-	all    bool // every page will be wanted
+	all    bool // every page will be wanted; it also shows whether there are child pipelines
 	off    bool // it held too much and is of no use any more
 	limit  int  // of kept
 }
@@ -488,6 +516,7 @@ func (f *jobFeed) next(ctx context.Context, r *reading) error {
 	}
 	f.path = next
 	for _, j := range page {
+		r.Bridge = r.Bridge || j.Pipeline.Source == sourceChild
 		f.jobs[j.Pipeline.ID] = append(f.jobs[j.Pipeline.ID], j)
 		f.kept++
 		f.oldest = j.Created.Time
@@ -523,7 +552,7 @@ func (r *reading) jobs(ctx context.Context, rows []pipeline, feed *jobFeed) (map
 			}
 			return ok
 		})
-		if len(left) <= fewPipelines && budget < len(rows) && !feed.all || len(left) == 0 || len(rows) <= fewPipelines || budget == 0 || feed.path == "" || feed.off {
+		if len(left) <= fewPipelines && budget < len(rows) && !feed.all || len(left) == 0 || len(rows) <= fewPipelines && !feed.all || budget == 0 || feed.path == "" || feed.off {
 			break
 		}
 		if err := feed.next(ctx, r); err != nil {
@@ -534,6 +563,7 @@ func (r *reading) jobs(ctx context.Context, rows []pipeline, feed *jobFeed) (map
 		}
 	}
 	for _, p := range left {
+		r.moved = true // and not all jobs were seen
 		list, err := r.jobsOf(ctx, p.ID)
 		if isStatus(err, http.StatusNotFound) {
 			err = nil
@@ -580,7 +610,7 @@ func (r *reading) describe(row pipeline, jobs []job) exporter.Run {
 		name = r.project.Path
 	}
 	run := exporter.Run{
-		ID: r.runID("pipeline", row.ID), Level: exporter.LevelPipeline, Pipeline: name, Name: name, Created: row.Created.Time,
+		ID: r.runID("pipeline", row.ID), Parent: r.parent(row), Level: exporter.LevelPipeline, Pipeline: name, Name: name, Created: row.Created.Time,
 		Owner: r.graph.PlatformOwner(), URL: row.WebURL, RefKind: "other",
 	}
 	if !entity.IsZero() {

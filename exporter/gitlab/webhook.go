@@ -38,6 +38,7 @@ const (
 type mark struct {
 	Project  int64    `json:"project"`
 	Pipeline pipeline `json:"pipeline"`
+	By       bridge   `json:"by,omitzero"` // what started the pipeline
 }
 
 // A Receiver takes the webhooks of one or more GitLab hosts. It implements http.Handler.
@@ -296,6 +297,22 @@ func (h *hooks) put(cursor string, m mark, now time.Time) {
 	h.wake()
 }
 
+// sourcePipeline is how payloads tell of the bridge that started a pipeline.
+type sourcePipeline struct {
+	Project struct {
+		ID int64 `json:"id"`
+	} `json:"project"`
+	Pipeline int64 `json:"pipeline_id"`
+	Job      int64 `json:"job_id"`
+}
+
+func (p sourcePipeline) bridge() bridge {
+	if p.Project.ID <= 0 || p.Pipeline <= 0 {
+		return bridge{}
+	}
+	return bridge{p.Project.ID, p.Pipeline, max(p.Job, 0)}
+}
+
 // eventKinds are the values of X-Gitlab-Event, for bodies that a custom template left without object_kind.
 var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build"}
 
@@ -323,21 +340,20 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 				pipeline
 				URL string `json:"url"`
 			} `json:"object_attributes"`
+			By sourcePipeline `json:"source_pipeline"`
 		}
 		if err := json.Unmarshal(body, &p); err != nil {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
 		}
-		m = mark{p.Project.ID, p.Attributes.pipeline}
+		m = mark{p.Project.ID, p.Attributes.pipeline, p.By.bridge()}
 		m.Pipeline.WebURL = p.Attributes.URL
-		if m.Pipeline.Source == "parent_pipeline" {
-			return m, false, nil
-		}
 	case "build":
 		var p struct {
-			ProjectID  int64  `json:"project_id"`
-			PipelineID int64  `json:"pipeline_id"`
-			Status     string `json:"build_status"`
-			Ref        string `json:"ref"`
+			ProjectID  int64          `json:"project_id"`
+			PipelineID int64          `json:"pipeline_id"`
+			Status     string         `json:"build_status"`
+			Ref        string         `json:"ref"`
+			By         sourcePipeline `json:"source_pipeline"`
 		}
 		if err := json.Unmarshal(body, &p); err != nil {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
@@ -345,7 +361,7 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 		if !terminal(p.Status) || p.Status == "skipped" {
 			return m, false, nil // the pipeline's own webhook, or the end of the job, tells as much
 		}
-		m = mark{p.ProjectID, pipeline{ID: p.PipelineID, Ref: p.Ref}}
+		m = mark{p.ProjectID, pipeline{ID: p.PipelineID, Ref: p.Ref}, p.By.bridge()}
 	default:
 		return m, false, nil
 	}
@@ -425,6 +441,7 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 			}
 			continue
 		}
+		r.markedBy(m)
 		err := r.marked(ctx, m.Pipeline)
 		var status *upstream.StatusError
 		switch {
@@ -493,14 +510,19 @@ func (r *reading) marked(ctx context.Context, row pipeline) error {
 		return fmt.Errorf("pipeline %d: %w", row.ID, err)
 	}
 	r.clock.set(header)
-	if at, ok := r.Seen[row.ID]; ok && at.Equal(row.Updated.Time) && !open || row.Source == "parent_pipeline" {
+	seen := r.seenOf(row)
+	if at, ok := seen[row.ID]; ok && at.Equal(row.Updated.Time) && !open {
 		return nil // a reading of the project came first
 	}
 	jobs, err := r.jobsOf(ctx, row.ID)
 	if err != nil {
 		return err
 	}
-	r.Seen[row.ID] = row.Updated.Time
+	seen[row.ID] = row.Updated.Time
+	if row.Source != sourceChild {
+		r.Children.Moved = true
+		r.movedBy([]pipeline{row})
+	}
 	return r.judge(ctx, row, jobs, row.Updated.Time)
 }
 

@@ -372,12 +372,14 @@ func TestWebhooksAndPollingGiveTheSame(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(seed), 11))
 			w := newWorld(t)
+			w.fake.NoChildren = random.IntN(3) == 0
 			w.sync()
 			begin := w.now
 			for range 5 + random.IntN(15) {
 				w.pass(time.Duration(1+random.IntN(400)) * time.Second)
 				w.story(random)
 			}
+			w.inOrder()
 			end := w.now.Add(2 * time.Hour)
 			hooks := w.fake.Hooks(w.project, begin, end)
 			if random.IntN(2) == 0 {

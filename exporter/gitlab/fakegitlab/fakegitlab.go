@@ -22,6 +22,7 @@ type Job struct {
 	ID           int64
 	Name, Stage  string
 	Bridge       bool
+	Starts       *Pipeline // by a bridge
 	Manual       bool      // waits for a person from when it is Reached until it is Queued
 	Made         time.Time // when the row appears
 	Reached      time.Time // when its stage is: it becomes manual or skipped
@@ -68,6 +69,7 @@ type Pipeline struct {
 	Deleted                time.Time
 	Fixed                  string // status of a pipeline without jobs
 	Jobs                   []*Job
+	Parent                 *Pipeline // whose bridge started it
 
 	end string // status from Updated on, where it is known
 }
@@ -165,8 +167,9 @@ type Server struct {
 	Limit      int                                               // requests in 60 seconds; 0: no limit
 	Break      func(r *http.Request, w http.ResponseWriter) bool // answers instead when it gives true
 	NoGraphQL  bool
-	Complexity int // most complexity of a GraphQL query; 0: as GitLab's
-	Extra      int // bytes of description in each job's commit, as real rows have
+	Complexity int  // most complexity of a GraphQL query; 0: as GitLab's
+	NoChildren bool // as before 17.0: a list of child pipelines is refused
+	Extra      int  // bytes of description in each job's commit, as real rows have
 
 	requests map[string]int
 	times    []time.Time
@@ -277,6 +280,10 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, par
 		answer(w, p.row())
 	case len(parts) == 1 && parts[0] == "pipelines":
 		q := r.URL.Query()
+		if q.Get("source") != "" && s.NoChildren {
+			fail(w, http.StatusBadRequest, "source does not have a valid value")
+			return
+		}
 		after, _ := time.Parse(time.RFC3339Nano, q.Get("updated_after"))
 		before, errBefore := time.Parse(time.RFC3339Nano, q.Get("updated_before"))
 		type aged struct {
@@ -286,7 +293,8 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, par
 		var list []aged
 		for _, x := range p.Pipelines {
 			at := x.updated(now)
-			if there(x) && at.After(after) && (errBefore != nil || at.Before(before)) && (q.Get("ref") == "" || q.Get("ref") == x.Ref) {
+			if there(x) && at.After(after) && (errBefore != nil || at.Before(before)) && (q.Get("ref") == "" || q.Get("ref") == x.Ref) && (q.Get("sha") == "" || q.Get("sha") == x.SHA) &&
+				(q.Get("source") == x.Source || q.Get("source") == "" && x.Source != "parent_pipeline") {
 				list = append(list, aged{x, at})
 			}
 		}
@@ -427,6 +435,12 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 		},
 		"project": map[string]any{"ci_job_token_scope_enabled": false}, "archived": false,
 	}
+	if j.Bridge {
+		row["downstream_pipeline"] = nil
+		if c := j.Starts; c != nil && !c.Created.After(at) {
+			row["downstream_pipeline"] = c.row(s.projectOf(c), at)
+		}
+	}
 	if row["started_at"] != nil && row["finished_at"] != nil {
 		row["duration"] = j.Finished.Sub(j.Started).Seconds()
 	}
@@ -452,6 +466,15 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 		row["failure_reason"] = j.Reason
 	}
 	return row
+}
+
+func (s *Server) projectOf(x *Pipeline) *Project {
+	for _, p := range s.Projects {
+		if slices.Contains(p.Pipelines, x) {
+			return p
+		}
+	}
+	return nil
 }
 
 func text(t time.Time) any {

@@ -70,7 +70,7 @@ func (s *Server) pipelineHook(p *Project, x *Pipeline, at time.Time) map[string]
 		})
 	}
 	return map[string]any{
-		"object_kind": "pipeline",
+		"object_kind": "pipeline", "source_pipeline": s.sourcePipeline(x),
 		"object_attributes": map[string]any{
 			"id": x.ID, "iid": x.ID, "name": x.Name, "ref": x.Ref, "tag": x.Tag, "sha": x.SHA, "source": x.Source, "status": x.Status(at), "created_at": classic(x.Created, at),
 			"url":       fmt.Sprintf("https://gitlab.example.com/%s/-/pipelines/%d", p.Path, x.ID),
@@ -79,6 +79,15 @@ func (s *Server) pipelineHook(p *Project, x *Pipeline, at time.Time) map[string]
 		"project": map[string]any{"id": p.ID, "path_with_namespace": p.Path, "web_url": "https://gitlab.example.com/" + p.Path, "default_branch": p.DefaultBranch},
 		"builds":  builds,
 	}
+}
+
+func (s *Server) sourcePipeline(x *Pipeline) any {
+	if x.Parent == nil {
+		return nil
+	}
+	i := slices.IndexFunc(x.Parent.Jobs, func(j *Job) bool { return j.Starts == x })
+	p := s.projectOf(x.Parent)
+	return map[string]any{"project": map[string]any{"id": p.ID, "path_with_namespace": p.Path}, "pipeline_id": x.Parent.ID, "job_id": x.Parent.Jobs[i].ID}
 }
 
 func (s *Server) jobHook(p *Project, x *Pipeline, j *Job, at time.Time) map[string]any {
