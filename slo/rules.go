@@ -35,6 +35,7 @@ const (
 // The names of the alerts.
 const (
 	AlertBurn      = "SLOErrorBudgetBurn"
+	AlertLow       = "SLOErrorBudgetLow"
 	AlertExhausted = "SLOErrorBudgetExhausted"
 	AlertAbsent    = "SLOMetricAbsent"
 )
@@ -46,6 +47,11 @@ type RuleOptions struct {
 	SLOURL         string        // annotation slo_url; "$entity" and "$indicator" are replaced; "" leaves it out
 	DashboardURL   string        // annotation dashboard_url, likewise
 }
+
+// LabelSpent is the label of AlertLow: how much of the budget is spent, in percent. It is 50, 75 or 90.
+const LabelSpent = "budget_spent"
+
+const spentTemplate = "{{ if ge $value 0.9 }}90{{ else if ge $value 0.75 }}75{{ else }}50{{ end }}"
 
 const identity = "entity, sloth_id, sloth_service, sloth_slo"
 
@@ -71,10 +77,10 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	default:
 		base = strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s"
 	}
-	c := compiler{o: &o, rules: make([]Rule, 0, 24), labels: make(slab, 0, 120)}
+	c := compiler{o: &o, rules: make([]Rule, 0, 28), labels: make(slab, 0, 150)}
 	t := &c.text
 	entity, service := o.Entity.String(), o.Service()
-	t.Grow(7<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(service)+len(o.Indicator))) // what it comes to
+	t.Grow(8<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(service)+len(o.Indicator))) // what it comes to
 	id := t.join(service, "-", o.Indicator)
 	c.match = t.join(`{sloth_id=`, strconv.Quote(id), `}`)
 	ids := c.labels.labels(nil, Label{"entity", entity}, Label{"sloth_id", id}, Label{"sloth_service", service}, Label{"sloth_slo", o.Indicator})
@@ -150,9 +156,16 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		c.alert(AlertBurn, expr, 0, labels, annotations(" burns its error budget too fast",
 			t.join("The error ratio is far above what the target of ", o.Target.Percent(), " % over ", o.Window.String(), " allows.")))
 	}
-	if !o.Defaulted && o.MaxSeverity != SeverityOff && o.NoTraffic != NoTrafficBad {
-		c.alert(AlertAbsent, t.join("absent("+SeriesTotal, c.match, ")"), 15*time.Minute, ticket,
-			annotations(" has no data", "The query of all events returns nothing; the objective cannot be measured."))
+	absent := func(series, seen string) {
+		why := "The query of all events returns nothing; the objective cannot be measured."
+		if o.Kind == KindHistogram {
+			why = "There are no observations, or no bucket ends at the threshold; the objective cannot be measured."
+		}
+		c.alert(AlertAbsent, t.join("absent(", series, c.match, ")", seen), absentFor(o.Window, o.Target), ticket, annotations(" has no data", why))
+	}
+	watched := o.MaxSeverity != SeverityOff && o.NoTraffic != NoTrafficBad // bad: without data, all is bad
+	if watched && !o.Defaulted {
+		absent(SeriesTotal, "")
 	}
 	fast := RuleGroup{Name: t.join("sightline-slo-fast-", id), Interval: time.Minute, Rules: c.group()}
 
@@ -170,12 +183,25 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	c.record(SeriesBudgetRemaining, t.join("1 - max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")"), derived)
 	c.record(SeriesInfo, "vector(1)", c.labels.labels(derived, Label{"sloth_mode", "sightline"}, Label{"sloth_objective", o.Target.Percent()},
 		Label{"sloth_spec", "sightline"}, Label{"sloth_version", "exact"}))
+	if watched && o.Defaulted { // only once there has been data
+		absent(SeriesTotalPeriod, t.join(" unless on () absent_over_time("+SeriesTotalPeriod, c.match, "[1d])"))
+	}
 	if o.MaxSeverity != SeverityOff {
+		c.alert(AlertLow, t.join("max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ") >= 0.5 < 1 and (", sum, c.match, " * 300 > 1.5)"), 0,
+			c.labels.labels(ticket, Label{LabelSpent, spentTemplate}), annotations(" has little error budget left",
+				t.join("{{ $value | humanizePercentage }} of the error budget in the window of ", w, " is spent.")))
 		c.alert(AlertExhausted, t.join("max by ("+identity+") ("+SeriesBudgetRemaining, c.match,
 			") <= 0 and (", sum, c.match, " * 300 > 1.5)"), 0, ticket,
 			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
 	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}
+}
+
+// absentFor is how long an objective must be without data before that is an alert: until a total failure would have spent
+// a tenth of the budget, as it takes for a ticket, but at least 15 minutes and at most 6 hours.
+func absentFor(w Window, t Target) time.Duration {
+	d := (BudgetTime(w.Length(), t) / 10).Round(time.Minute)
+	return min(max(d, 15*time.Minute), 6*time.Hour)
 }
 
 // A compiler makes the rules of one objective. Their texts, labels and rules each share one piece of memory.

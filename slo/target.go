@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ParseTarget reads a percentage such as "99.9"; 0 < percent < 100.
@@ -69,6 +70,20 @@ func (w Window) String() string {
 		return "calendar-" + w.Calendar
 	}
 	return strconv.Itoa(w.Days) + "d"
+}
+
+// Length is how long the window is; a calendar month counts as 30 days and a quarter as 90.
+func (w Window) Length() time.Duration {
+	days := w.Days
+	switch w.Calendar {
+	case "week":
+		days = 7
+	case "month":
+		days = 30
+	case "quarter":
+		days = 90
+	}
+	return time.Duration(days) * 24 * time.Hour
 }
 
 // A BurnPair is a long and a short window that must both burn faster than Factor before an alert fires.
