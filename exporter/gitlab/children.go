@@ -145,7 +145,11 @@ func (r *reading) movedBy(rows []pipeline) {
 // children reads the child pipelines that changed.
 func (r *reading) children(ctx context.Context) error {
 	c, now := &r.Children, r.clock.now()
-	if r.moved || len(r.Open) > 0 || r.everyJob != nil && r.Bridge {
+	busy := false
+	for _, o := range r.Open {
+		busy = busy || o.Look.Sub(now) < childrenEvery // and is not stuck
+	}
+	if r.moved || busy || r.everyJob != nil && r.Bridge {
 		c.Moved = true
 	}
 	due := c.Moved && r.Bridge || (c.Moved || r.Bridge) && now.Sub(c.Looked) >= childrenEvery

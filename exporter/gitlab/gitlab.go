@@ -53,6 +53,7 @@ type Source struct {
 	known    map[string]known    // by claim key
 	followed map[int64]*follower // by project id
 	problems []catalog.Problem
+	refused  []catalog.Problem // of projects whose pipelines may not be read
 	turn     int
 	filled   map[int64]bool // projects whose history has been read
 	parts    int            // projects in all
@@ -103,12 +104,14 @@ func (s *Source) Name() string { return "gitlab" }
 // Host is the host of GitLab's URL, without port: what CI_SERVER_HOST is inside a job.
 func (s *Source) Host() string { return s.host }
 
-// Problems lists what is wrong in the catalog as GitLab sees it: projects that do not exist or may not be read. They are
+// Problems lists what is wrong in the catalog as GitLab sees it: projects that do not exist or may not be read, or whose pipelines may not. They are
 // those of the last Sync. Safe for concurrent use.
 func (s *Source) Problems() []catalog.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.problems)
+	out := slices.Concat(s.problems, s.refused)
+	slices.SortFunc(out, catalog.Problem.Compare)
+	return out
 }
 
 // Sync reads what is new of every project. A project that fails does not stop the others, and is left alone for longer and
@@ -130,7 +133,7 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 		ids = append(ids[s.turn:], ids[:s.turn]...)
 	}
 	quiet := s.quiet(ctx, ids, byProject, to)
-	partial := &exporter.PartialError{Of: len(ids)}
+	failed := map[*claimed]error{}
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(s.opts.Workers)
@@ -141,7 +144,7 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 			}
 			if err := s.follower(id).sync(ctx, g, to, byProject[id], quiet[id]); err != nil && ctx.Err() == nil {
 				mu.Lock()
-				partial.Errs = append(partial.Errs, fmt.Errorf("project %s: %w", byProject[id].Path, err))
+				failed[byProject[id]] = err
 				mu.Unlock()
 			}
 			return nil
@@ -158,15 +161,16 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 		}
 	}
 	s.mu.Unlock()
+	errs, refused := permitted(failed, len(ids))
+	s.forbidden(g, refused)
 	if s.hooks.waiting() {
 		s.hooks.wake()
 	}
 	if err := s.retire(ctx, byProject, to); err != nil {
 		return err
 	}
-	if len(partial.Errs) > 0 {
-		slices.SortFunc(partial.Errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-		return partial
+	if len(errs) > 0 {
+		return &exporter.PartialError{Errs: errs, Of: len(ids)}
 	}
 	return nil
 }

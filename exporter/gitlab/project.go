@@ -84,6 +84,11 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink,
 		f.failures, f.notUntil = 0, time.Time{}
 		return nil
 	}
+	if no := (*forbiddenError)(nil); errors.As(f.lastErr, &no) {
+		f.fill(f.project.ID) // there is nothing to wait for
+		f.failures, f.notUntil = 1, f.opts.Now().Add(retryForbidden-f.opts.Poll/2)
+		return f.lastErr
+	}
 	f.failures++
 	f.notUntil = f.opts.Now().Add(min(f.opts.Poll<<min(f.failures-1, 10), 10*time.Minute) - f.opts.Poll/2)
 	return f.lastErr
@@ -276,6 +281,9 @@ func (r *reading) feed(ctx context.Context, q url.Values, take func([]pipeline) 
 	if failed != nil {
 		return failed
 	}
+	if isStatus(err, http.StatusForbidden) {
+		return &forbiddenError{fmt.Errorf("list pipelines: %w", err)}
+	}
 	if err != nil {
 		return fmt.Errorf("list pipelines: %w", err)
 	}
@@ -467,7 +475,11 @@ func atOdds(row pipeline, fs []finish) bool {
 	return want != got
 }
 
-// keep remembers a pipeline that has not come to rest. A long-running one is looked at less often.
+// stuckPause is the longest time for which a pipeline is left alone of which no job runs.
+const stuckPause = 6 * time.Hour
+
+// keep remembers a pipeline that has not come to rest. A long-running one is looked at less often, and one that is stuck
+// less and less often.
 func (r *reading) keep(row pipeline, jobs []job, settled bool, changed time.Time) {
 	delete(r.cached, row.ID)
 	if settled || row.Status == "manual" {
@@ -481,7 +493,11 @@ func (r *reading) keep(row pipeline, jobs []job, settled bool, changed time.Time
 		wait = 0 // all that is missing is time; a change would show in the feed
 		r.cached[row.ID] = cached{jobs, now}
 	}
-	r.Open[row.ID] = &openPipeline{row, now.Add(min(wait, 10*time.Minute)), changed}
+	limit := 10 * time.Minute
+	if !slices.ContainsFunc(jobs, func(j job) bool { return stateOf(j.Status) != exporter.StatePending && !terminal(j.Status) }) {
+		limit = stuckPause // when something starts, the pipeline's row changes
+	}
+	r.Open[row.ID] = &openPipeline{row, now.Add(min(wait, limit)), changed}
 }
 
 // A jobFeed reads a project's list of all jobs, the latest first. What was read and not asked for yet is kept.
