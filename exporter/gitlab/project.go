@@ -61,6 +61,8 @@ type position struct {
 	Open     map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
 	Bridge   bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
 	Children children                `json:"children,omitzero"`
+	Reports  map[int64]*report       `json:"reports,omitempty"` // to be read, by pipeline
+	Reported bool                    `json:"reported,omitzero"` // one was wanted already
 	Feedback feedback                `json:"feedback,omitzero"`
 }
 
@@ -170,7 +172,10 @@ func (r *reading) run(ctx context.Context) error {
 	if err := r.children(ctx); err != nil {
 		return err
 	}
-	return r.finish(ctx)
+	if err := r.finish(ctx); err != nil {
+		return err
+	}
+	return r.reports(ctx)
 }
 
 // finish commits what was found, and the position.
@@ -184,6 +189,11 @@ func (r *reading) finish(ctx context.Context) error {
 		r.opts.Logger.Warn("merge requests cannot be read", "source", "gitlab", "host", r.host, "project", r.project.Path, "error", err)
 	}
 	r.forgetStarted()
+	return r.commit(ctx)
+}
+
+// commit commits what was found since the last commit, and the position.
+func (r *reading) commit(ctx context.Context) error {
 	if err := r.commitHistory(ctx); err != nil {
 		return err
 	}
@@ -194,7 +204,11 @@ func (r *reading) finish(ctx context.Context) error {
 	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone) == 0 {
 		return nil
 	}
-	return r.to.Commit(ctx, exporter.Batch{Runs: r.news, Seen: r.seen.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)})
+	if err := r.to.Commit(ctx, exporter.Batch{Runs: r.news, Seen: r.seen.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)}); err != nil {
+		return err
+	}
+	r.news, r.seen.news, r.gone, r.stored = nil, nil, nil, string(text)
+	return nil
 }
 
 // commitHistory commits what became visible late; the position must not pass what is not stored.
@@ -232,7 +246,7 @@ func (r *reading) backfill(ctx context.Context) error {
 				at.Until = row.Updated.Time
 			}
 		}
-		at.Open, at.Bridge, at.Children = r.Open, r.Bridge, r.Children
+		at.Open, at.Bridge, at.Children, at.Reports, at.Reported = r.Open, r.Bridge, r.Children, r.Reports, r.Reported
 		text, err := json.Marshal(at)
 		if err != nil {
 			return false, fmt.Errorf("position of %s: %w", r.cursor, err)
@@ -450,6 +464,9 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	r.saw(measureFinishes(common, fs)...)
 	r.found(r.finished(row, jobs, fs)...)
 	r.firstResults(row, jobs, fs)
+	if settled {
+		r.wantReport(row, jobs, fs)
+	}
 	if !settled && row.Status != "manual" {
 		r.found(r.active(row, jobs, len(fs)))
 	}

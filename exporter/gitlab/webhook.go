@@ -471,6 +471,9 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	if err := r.finish(ctx); err != nil {
 		return err
 	}
+	if err := r.reports(ctx); err != nil {
+		return err
+	}
 	if err := f.forget(ctx, to, read); err != nil {
 		return err
 	}

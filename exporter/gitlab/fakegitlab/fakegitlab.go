@@ -36,6 +36,7 @@ type Job struct {
 	NoQueueTime  bool // an older GitLab: queued_duration is null
 	Coverage     *float64
 	Tags         []string       // nil: docker
+	Tests        map[string]int // test cases by result, where Artifacts has a junit report
 	Artifacts    map[string]int // bytes by file type, from Finished on; the log's from five seconds later
 }
 
@@ -362,6 +363,10 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, par
 			answer(w, x.row(p, now))
 			return
 		}
+		if parts[2] == "test_report_summary" {
+			answer(w, x.summary(now))
+			return
+		}
 		rows := []any{}
 		for _, j := range slices.Backward(x.Jobs) {
 			newer := slices.ContainsFunc(x.Jobs, func(o *Job) bool { return o.Name == j.Name && o.ID > j.ID && o.Status(now) != "" })
@@ -466,6 +471,24 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 		row["failure_reason"] = j.Reason
 	}
 	return row
+}
+
+// summary is the test report summary, which is of the latest attempts.
+func (x *Pipeline) summary(at time.Time) map[string]any {
+	total := map[string]any{"time": 1.5, "count": 0, "success": 0, "failed": 0, "error": 0, "skipped": 0, "suite_error": nil}
+	suites := []any{}
+	for _, j := range x.Jobs {
+		newer := slices.ContainsFunc(x.Jobs, func(o *Job) bool { return o.Name == j.Name && o.ID > j.ID && o.Status(at) != "" })
+		if newer || j.Finished.IsZero() || j.Finished.After(at) || j.Artifacts["junit"] == 0 {
+			continue
+		}
+		for result, n := range j.Tests {
+			total[result] = total[result].(int) + n
+			total["count"] = total["count"].(int) + n
+		}
+		suites = append(suites, map[string]any{"name": j.Name, "build_ids": []int64{j.ID}})
+	}
+	return map[string]any{"total": total, "test_suites": suites}
 }
 
 func (s *Server) projectOf(x *Pipeline) *Project {
