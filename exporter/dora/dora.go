@@ -18,6 +18,7 @@
 package dora
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sightline-dev/sightline/catalog"
@@ -158,3 +159,27 @@ func (s *State) Knows(id exporter.RunID) bool {
 
 // Expects tells whether something was given that has not been judged.
 func (s *State) Expects() bool { return len(s.Waiting) > 0 }
+
+// Deployed tells whether a deployment of the entity to the production environment is known.
+func (s *State) Deployed(entity catalog.Ref, environment string) bool {
+	l := s.Lines[lineOf(entity, environment)]
+	return l != nil && l.Running != "" || slices.ContainsFunc(s.Waiting, func(d Deployment) bool {
+		return d.Entity == entity && d.Environment == environment && d.Result == exporter.ResultSuccess
+	})
+}
+
+// Entities lists those that have been deployed to production, sorted.
+func (s *State) Entities() []catalog.Ref {
+	var out []catalog.Ref
+	for _, l := range s.Lines {
+		if l.Running != "" && !l.Entity.IsZero() {
+			out = append(out, l.Entity)
+		}
+	}
+	slices.SortFunc(out, catalog.Ref.Compare)
+	return slices.Compact(out)
+}
+
+func lineOf(entity catalog.Ref, environment string) string {
+	return entity.String() + " " + environment
+}

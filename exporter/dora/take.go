@@ -123,7 +123,7 @@ func (t *taking) deployment(d *Deployment) {
 		return
 	}
 	t.Known[d.ID.Key] = d.At
-	name := d.Entity.String() + " " + d.Environment
+	name := lineOf(d.Entity, d.Environment)
 	l := t.Lines[name]
 	if l == nil {
 		l = &line{Entity: d.Entity}

@@ -39,7 +39,11 @@ type Options struct {
 	Poll     time.Duration    // how often Sync is called; default 30s
 	Workers  int              // projects read at the same time; default 8
 	Now      func() time.Time // default time.Now
-	Logger   *slog.Logger     // default: discard
+
+	FailureWindow time.Duration // how long after a deployment a rollback, fix or incident is put down to it; default 24h
+	Incidents     Incidents     // nil: no deployment fails by an incident
+
+	Logger *slog.Logger // default: discard
 }
 
 // A Source follows one GitLab host. It implements exporter.Source.
@@ -109,7 +113,7 @@ func (s *Source) Host() string { return s.host }
 func (s *Source) Problems() []catalog.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := slices.Concat(s.problems, s.refused)
+	out := slices.Concat(s.problems, s.refused, s.wrongDeployments())
 	slices.SortFunc(out, catalog.Problem.Compare)
 	return out
 }

@@ -57,18 +57,19 @@ func (d *direct) GetJSON(ctx context.Context, path string, into any) (http.Heade
 
 // world is a simulated GitLab with one project, a catalog that names it, a clock and a journal.
 type world struct {
-	t       testing.TB
-	fake    *fakegitlab.Server
-	project *fakegitlab.Project
-	api     *direct
-	graph   *catalog.Graph
-	now     time.Time
-	path    string
-	journal *journal.Journal
-	source  *Source
-	groups  []string
-	graphql bool // GitLab has GraphQL
-	least   int  // projects that are worth a query
+	t         testing.TB
+	fake      *fakegitlab.Server
+	project   *fakegitlab.Project
+	api       *direct
+	graph     *catalog.Graph
+	now       time.Time
+	path      string
+	journal   *journal.Journal
+	source    *Source
+	groups    []string
+	incidents Incidents
+	graphql   bool // GitLab has GraphQL
+	least     int  // projects that are worth a query
 }
 
 var checkout = catalog.NewRef("component", "", "checkout")
@@ -124,7 +125,7 @@ func (w *world) restart() {
 	if w.graphql {
 		api = graphAPI{w.api}
 	}
-	s, err := New(api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1})
+	s, err := New(api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1, Incidents: w.incidents})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -277,8 +278,8 @@ func TestAPlayedManualJobContinuesThePipeline(t *testing.T) {
 	w.sync() // looks for child pipelines too, as something had moved
 	w.pass(time.Hour)
 	w.sync()
-	if w.api.calls != 1 {
-		t.Errorf("waiting for a person costs %d calls a reading, want 1", w.api.calls)
+	if w.api.calls != 2 { // one of them asks whether there are deployments
+		t.Errorf("waiting for a person costs %d calls in an hour, want 2", w.api.calls)
 	}
 	manual.Queued, manual.Started, manual.Finished = w.now, w.now.Add(time.Second), w.now.Add(time.Minute)
 	w.pass(5 * time.Minute)
@@ -377,7 +378,7 @@ func TestAProjectThatDoesNotExistIsAProblemAndStopsNothing(t *testing.T) {
 	w.add("success")
 	w.pass(5 * time.Minute)
 	w.sync()
-	if w.api.calls != 2 {
+	if w.api.calls != 3 { // pipelines, jobs and deployments
 		t.Errorf("%d calls: a missing project is asked for again too soon", w.api.calls)
 	}
 	for _, tally := range w.journal.Snapshot().Tallies {

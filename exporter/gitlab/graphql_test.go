@@ -104,7 +104,7 @@ func TestWithoutGraphQLEachProjectIsAskedByREST(t *testing.T) {
 	w.fake.NoGraphQL = false
 	w.pass(graphOffFor)
 	w.sync()
-	w.wantRequests(map[string]int{graphqlRoute: 2})
+	w.wantRequests(map[string]int{graphqlRoute: 2, "/projects/:id/deployments": 30})
 }
 
 func TestAQueryThatCostsTooMuchIsHalved(t *testing.T) {

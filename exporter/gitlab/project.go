@@ -43,6 +43,7 @@ type follower struct {
 	told     map[int64]bool // pipelines of which the first end was taken for Feedback
 
 	mergeRequestsAt time.Time // not before
+	deploying       deploying
 }
 
 // cached are the jobs of a pipeline, and when they were judged.
@@ -84,7 +85,7 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink,
 	if f.lastErr == nil {
 		f.fill(f.project.ID)
 		f.failures, f.notUntil = 0, time.Time{}
-		return nil
+		return f.readDeployments(ctx, g, to)
 	}
 	if no := (*forbiddenError)(nil); errors.As(f.lastErr, &no) {
 		f.fill(f.project.ID) // there is nothing to wait for
@@ -126,7 +127,7 @@ func (f *follower) begin(g *catalog.Graph, to exporter.Sink) (*reading, error) {
 	if p.Open == nil {
 		p.Open = map[int64]*openPipeline{}
 	}
-	return &reading{follower: f, position: p, stored: text, graph: g, to: to}, nil
+	return &reading{follower: f, position: p, stored: text, graph: g, to: to, resumed: ok}, nil
 }
 
 // A reading is one Sync of one project.
@@ -141,6 +142,7 @@ type reading struct {
 	seen   struct{ past, news []exporter.Observation }
 	gone   []exporter.RunID
 
+	resumed  bool     // the project was read before
 	quiet    bool     // no pipeline has changed
 	filling  bool     // the first reading goes back
 	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
@@ -204,6 +206,7 @@ func (r *reading) commit(ctx context.Context) error {
 	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone) == 0 {
 		return nil
 	}
+	r.deploying.due = r.deploying.due || r.resumed && len(r.news) > 0 // a deployment may have ended with a job
 	if err := r.to.Commit(ctx, exporter.Batch{Runs: r.news, Seen: r.seen.news, Gone: r.gone, Cursor: r.cursor, Position: string(text)}); err != nil {
 		return err
 	}

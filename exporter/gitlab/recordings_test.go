@@ -177,10 +177,15 @@ func TestTheSimulatedGitLabAnswersBySchema(t *testing.T) {
 	w.pass(30 * time.Second)
 	w.add("success")
 	w.pass(50 * time.Second)
+	w.environment("production", "production").InRow = true
+	w.deploy("production", "d1")
+	w.project.Deployments[0].Job, w.project.Deployments[0].Pipeline = w.project.Pipelines[0].Jobs[0], w.project.Pipelines[0]
+	w.deploy("production", "d2")
 	for path, schema := range map[string]*jsonschema.Schema{
 		"/api/v4/projects/42/pipelines?per_page=100":                       compile("pipeline/basic.json"),
 		"/api/v4/projects/42/jobs?pagination=keyset&per_page=100":          compile("job.json"),
 		"/api/v4/projects/42/pipelines/1/jobs?include_retried=true":        compile("job.json"),
+		"/api/v4/projects/42/deployments?order_by=updated_at":              compile("deployment.json"),
 		"/api/v4/projects/42/jobs?per_page=2&page=1&order_by=id&sort=desc": compile("job.json"),
 	} {
 		rec := httptest.NewRecorder()

@@ -39,6 +39,15 @@ type mark struct {
 	Project  int64    `json:"project"`
 	Pipeline pipeline `json:"pipeline"`
 	By       bridge   `json:"by,omitzero"` // what started the pipeline
+
+	Deployment bool `json:"deployment,omitzero"` // a deployment has ended; there is no Pipeline
+}
+
+func (m *mark) name() string {
+	if m.Deployment {
+		return strconv.FormatInt(m.Project, 10) + "/deployments"
+	}
+	return strconv.FormatInt(m.Project, 10) + "/" + strconv.FormatInt(m.Pipeline.ID, 10)
 }
 
 // A Receiver takes the webhooks of one or more GitLab hosts. It implements http.Handler.
@@ -218,7 +227,7 @@ func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, 
 		return exporter.WebhookIgnored, nil
 	}
 	result = exporter.WebhookRepeated
-	cursor := s.markPrefix() + strconv.FormatInt(m.Project, 10) + "/" + strconv.FormatInt(m.Pipeline.ID, 10)
+	cursor := s.markPrefix() + m.name()
 	if s.hooks.newer(cursor, m) {
 		text, err := json.Marshal(m)
 		if err != nil {
@@ -314,7 +323,7 @@ func (p sourcePipeline) bridge() bridge {
 }
 
 // eventKinds are the values of X-Gitlab-Event, for bodies that a custom template left without object_kind.
-var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build"}
+var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build", "Deployment Hook": "deployment"}
 
 // readHook takes out of a payload which pipeline changed. ok is false for what is of no interest. Variables are never
 // read.
@@ -345,7 +354,7 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 		if err := json.Unmarshal(body, &p); err != nil {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
 		}
-		m = mark{p.Project.ID, p.Attributes.pipeline, p.By.bridge()}
+		m = mark{Project: p.Project.ID, Pipeline: p.Attributes.pipeline, By: p.By.bridge()}
 		m.Pipeline.WebURL = p.Attributes.URL
 	case "build":
 		var p struct {
@@ -361,7 +370,18 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 		if !terminal(p.Status) || p.Status == "skipped" {
 			return m, false, nil // the pipeline's own webhook, or the end of the job, tells as much
 		}
-		m = mark{p.ProjectID, pipeline{ID: p.PipelineID, Ref: p.Ref}, p.By.bridge()}
+		m = mark{Project: p.ProjectID, Pipeline: pipeline{ID: p.PipelineID, Ref: p.Ref}, By: p.By.bridge()}
+	case "deployment":
+		var p struct {
+			Project struct {
+				ID int64 `json:"id"`
+			} `json:"project"`
+			Status string `json:"status"`
+		}
+		if err := json.Unmarshal(body, &p); err != nil {
+			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
+		}
+		return mark{Project: p.Project.ID, Deployment: true}, p.Project.ID > 0 && deploymentResults[p.Status] != "", nil
 	default:
 		return m, false, nil
 	}
@@ -435,6 +455,12 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	read, again := map[string]mark{}, time.Duration(0)
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
 		m := marks[cursor]
+		if m.Deployment {
+			f.deploying.due = true
+			errs = append(errs, f.readDeployments(ctx, g, to))
+			read[cursor] = m // what could not be read is read later anyway
+			continue
+		}
 		if wait := f.hooks.fresh(cursor, f.opts.Now()); wait > 0 && (m.Pipeline.Status == "" || terminal(m.Pipeline.Status)) {
 			if again == 0 || wait < again {
 				again = wait

@@ -98,3 +98,16 @@ func (s *Server) jobHook(p *Project, x *Pipeline, j *Job, at time.Time) map[stri
 		"commit": map[string]any{"id": x.ID, "name": nil, "sha": x.SHA},
 	}
 }
+
+// DeploymentHook is the webhook of a deployment's status at a time.
+func (s *Server) DeploymentHook(p *Project, d *Deployment, at time.Time) Hook {
+	body, err := json.Marshal(map[string]any{
+		"object_kind": "deployment", "status": d.Status(at), "status_changed_at": at.Format("2006-01-02 15:04:05 -0700"), "deployment_id": d.ID, "deployable_id": nil,
+		"environment": d.Environment.Name, "environment_tier": d.Environment.Tier, "short_sha": d.SHA[:min(8, len(d.SHA))], "ref": p.DefaultBranch,
+		"project": map[string]any{"id": p.ID, "path_with_namespace": p.Path, "default_branch": p.DefaultBranch},
+	})
+	if err != nil {
+		panic(err) // the map can be encoded
+	}
+	return Hook{at, "Deployment Hook", fmt.Sprint("deployment-", d.ID, "-", d.Status(at)), body}
+}
