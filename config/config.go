@@ -91,6 +91,7 @@ type GitLab struct {
 	Backfill     Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
 
 	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Files with the secret tokens or signing secrets of webhooks at /webhooks/gitlab, one each; all are active."`
+	BackstageEvents    bool     `yaml:"backstage_events,omitempty" doc:"Take the webhooks that GitLab sends to Backstage (/api/events/http/gitlab) from Backstage's event bus."`
 	Groups             []string `yaml:"groups,omitempty" doc:"Groups (full path or id) whose projects are read too where no entity names them; each is reported, and counts for the platform owner."`
 }
 
@@ -449,6 +450,9 @@ func (c *Config) check(name string) error {
 		}
 		if g.CallsPerHour < 1 {
 			return bad(key+": calls_per_hour must be at least 1", "the default is 3600")
+		}
+		if g.BackstageEvents && c.Catalog.Backstage == nil {
+			return bad(key+": backstage_events is set, but there is no catalog.backstage to ask", "set catalog.backstage, or let GitLab send its webhooks to Sightline, with webhook_secret_files")
 		}
 		urls = append(urls, namedURL{key + ".url", g.URL})
 		if u, err := url.Parse(g.URL); err == nil {

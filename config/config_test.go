@@ -163,6 +163,14 @@ func TestPublishedSchemaIsUpToDate(t *testing.T) {
 	}
 }
 
+func TestTheEventBusNeedsABackstage(t *testing.T) {
+	_, err := Parse("sightline.yaml", []byte("catalog: {files: [a]}\nsources: {gitlab: [{url: https://gitlab.example.com, backstage_events: true}]}\n"))
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(e.Msg, "sources.gitlab[0]: backstage_events is set") || !strings.Contains(e.Hint, "webhook_secret_files") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(valid))
 	f.Add([]byte("catalog: {files: [a]}"))

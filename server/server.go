@@ -70,6 +70,7 @@ type Options struct {
 	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
 	Warm      func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing
 	Webhooks  func(to exporter.Sink, count *exporter.WebhookMetrics) http.Handler      // of GitLab, at /webhooks/gitlab; nil: none
+	Events    func(context.Context, exporter.Sink, *exporter.WebhookMetrics)           // takes webhooks from elsewhere until the context ends; nil: none
 	Simulated bool
 	Version   string
 	Logger    *slog.Logger
@@ -92,6 +93,7 @@ type Server struct {
 	sources  *exporter.SourceMetrics
 	sinks    *exporter.SinkMetrics
 	pushes   *push.Metrics
+	webhooks *exporter.WebhookMetrics // nil where there are none
 	info     exporter.EntityInfo
 	journal  *journal.Journal
 	engine   *engine.Engine // nil with a remote store
@@ -145,6 +147,10 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	s.metrics = newMetrics(s.registry)
 	s.sources, s.sinks = exporter.NewSourceMetrics(s.registry), exporter.NewSinkMetrics(s.registry)
 	s.pushes = push.NewMetrics(s.registry)
+
+	if o.Webhooks != nil || o.Events != nil {
+		s.webhooks = exporter.NewWebhookMetrics(s.registry)
+	}
 
 	first, err := s.firstCompile(ctx)
 	if err != nil {
@@ -254,6 +260,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	for _, src := range s.opts.Sources {
 		wg.Go(func() { s.follow(ctx, src) })
+	}
+	if s.opts.Events != nil {
+		wg.Go(func() { s.opts.Events(ctx, s.journal, s.webhooks) })
 	}
 	wg.Go(func() { s.followCatalog(ctx) })
 	wg.Go(func() { s.store.run(ctx) })
@@ -405,7 +414,7 @@ func (s *Server) handler() (http.Handler, error) {
 	mux.Handle("POST /api/v1/write", change(write))
 	mux.Handle("/api/v1/", guard(api.New(reader)))
 	if s.opts.Webhooks != nil { // they carry secrets of their own
-		mux.Handle("/webhooks/gitlab", s.opts.Webhooks(s.journal, exporter.NewWebhookMetrics(s.registry)))
+		mux.Handle("/webhooks/gitlab", s.opts.Webhooks(s.journal, s.webhooks))
 	}
 	mux.Handle("/", guard(ui.New(reader, ui.Options{Check: check, Cookie: auth.CookieName})))
 	// A page of another site must not make a browser change anything here, by a cookie or because it stands on the same machine.

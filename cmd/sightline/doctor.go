@@ -33,7 +33,7 @@ type checked struct {
 }
 
 // checkNames lists what --check takes, in the order of the report.
-var checkNames = []string{"config", "catalog", "scaffolder", "backstage", "gitlab", "store", "prometheus", "ruler", "kubernetes", "alertmanager", "logs", "traces", "grafana"}
+var checkNames = []string{"config", "catalog", "scaffolder", "events", "backstage", "gitlab", "store", "prometheus", "ruler", "kubernetes", "alertmanager", "logs", "traces", "grafana"}
 
 func newDoctor(env environment) *cobra.Command {
 	var conf, format string

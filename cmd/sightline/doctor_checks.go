@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,9 @@ func (d *doctor) checks() ([]check, error) {
 		add(d.remoteCheck("catalog", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, d.backstageCatalog))
 		if c.Sources.Scaffolder != nil {
 			add(d.remoteCheck("scaffolder", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings { return scaffolder.Examine(ctx, c) }))
+		}
+		if slices.ContainsFunc(c.Sources.GitLab, func(g config.GitLab) bool { return g.BackstageEvents }) {
+			add(d.remoteCheck("events", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, gitlab.ExamineBus))
 		}
 	} else {
 		add(check{"catalog", strings.Join(c.Catalog.Files, ", "), d.fileCatalog, nil}, nil)
@@ -369,6 +373,9 @@ func (d *doctor) gitlabCheck(i int) (check, error) {
 	}
 	if u := strings.TrimRight(d.config.Server.URL, "/"); u != "" {
 		o.HookURL = u + o.HookPath
+	}
+	if g.BackstageEvents { // GitLab may know Backstage by another address
+		o.Hooks, o.HookPath, o.HookURL = true, "/api/events/http/gitlab", ""
 	}
 	return d.remoteCheck("gitlab", g.URL, upstream.Options{TokenFile: g.TokenFile, CAFile: g.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
 		r := d.read()
