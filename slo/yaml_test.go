@@ -48,6 +48,9 @@ func FuzzQuoted(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) > 500 {
+			t.Skip("YAML's keys are at most 1,024 characters; those of rules are label names")
+		}
 		body := append(appendQuoted(append(appendQuoted(nil, s), ": "...), s), "\n\"other\": \"x\"\n"...)
 		var got map[string]string
 		if err := yaml.Unmarshal(body, &got); err != nil {
