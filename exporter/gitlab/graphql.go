@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -114,7 +115,10 @@ func (f *follower) question(path string, now time.Time, to exporter.Sink) (quest
 	if json.Unmarshal([]byte(text), &p) != nil || !p.Floor.IsZero() {
 		return question{}, false
 	}
-	return question{f.project.ID, path, p.Since.Add(-overlap), p.Seen}, f.project.ID > 0
+	seen := map[int64]time.Time{}
+	maps.Copy(seen, p.Children.Seen) // GraphQL's list may have child pipelines, too
+	maps.Copy(seen, p.Seen)
+	return question{f.project.ID, path, p.Since.Add(-overlap), seen}, f.project.ID > 0
 }
 
 // A complexityError is GitLab's refusal of a query that costs too much.
