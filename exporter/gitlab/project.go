@@ -62,6 +62,7 @@ type position struct {
 	Open     map[int64]*openPipeline `json:"open,omitempty"`  // pipelines to be looked at again
 	Bridge   bool                    `json:"bridge,omitzero"` // the project has jobs that start other pipelines
 	Children children                `json:"children,omitzero"`
+	Covered  bool                    `json:"covered,omitzero"`  // jobs of the project have a coverage
 	Reports  map[int64]*report       `json:"reports,omitempty"` // to be read, by pipeline
 	Reported bool                    `json:"reported,omitzero"` // one was wanted already
 	Feedback feedback                `json:"feedback,omitzero"`
@@ -378,7 +379,7 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 		o := r.Open[id]
 		c, ok := r.cached[id]
 		var err error
-		if !ok {
+		if !ok || r.Covered { // GitLab finds the coverage in the log some time after the end of the job
 			c.jobs, err = r.jobsOf(ctx, id)
 		}
 		if isStatus(err, http.StatusNotFound) { // deleted
@@ -462,6 +463,7 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 		}
 	}
 	r.found(r.tasks(row, jobs)...)
+	r.Covered = r.Covered || slices.ContainsFunc(jobs, func(j job) bool { return j.Coverage != nil })
 	common := r.describe(row, jobs)
 	r.saw(measure(common, row.SHA, jobs)...)
 	r.saw(measureFinishes(common, fs)...)

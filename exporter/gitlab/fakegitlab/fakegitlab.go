@@ -33,8 +33,8 @@ type Job struct {
 	Final        string    // status at Finished: success, failed, canceled
 	Reason       string
 	AllowFailure bool
-	NoQueueTime  bool // an older GitLab: queued_duration is null
-	Coverage     *float64
+	NoQueueTime  bool           // an older GitLab: queued_duration is null
+	Coverage     *float64       // percent, from three seconds after Finished on
 	Tags         []string       // nil: docker
 	Tests        map[string]int // test cases by result, where Artifacts has a junit report
 	Artifacts    map[string]int // bytes by file type, from Finished on; the log's from five seconds later
@@ -456,7 +456,7 @@ func (s *Server) jobRow(p *Project, x *Pipeline, j *Job, at time.Time) map[strin
 		row["tag_list"] = j.Tags
 	}
 	if row["finished_at"] != nil && row["started_at"] != nil && !j.Bridge {
-		if j.Coverage != nil {
+		if j.Coverage != nil && !at.Before(j.Finished.Add(3*time.Second)) {
 			row["coverage"] = *j.Coverage
 		}
 		files := []any{}
