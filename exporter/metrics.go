@@ -152,8 +152,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.from.Snapshot()
+	labels := labels{}
 	for _, t := range s.Tallies {
-		ch <- c.metric(t)
+		ch <- c.metric(t, labels)
 	}
 	for k, n := range s.Active {
 		ch <- prometheus.MustNewConstMetric(c.descs[pipelineActive], prometheus.GaugeValue, float64(n),
@@ -168,32 +169,36 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (c *collector) metric(t *Tally) prometheus.Metric {
+func (c *collector) metric(t *Tally, l labels) prometheus.Metric {
 	k := t.Key
 	switch {
 	case k.Level == LevelObservation:
 		names := slices.Concat(commonLabels, kinds[ObservationKind(k.Measure)].Labels)
-		return tallyMetric{c.kinds[ObservationKind(k.Measure)], t, pairs(names, append([]string{k.Source, k.Owner, k.Entity, k.System}, strings.Split(k.Values, valueSeparator)...))}
+		return tallyMetric{c.kinds[ObservationKind(k.Measure)], t, l.pairs(names, append([]string{k.Source, k.Owner, k.Entity, k.System}, strings.Split(k.Values, valueSeparator)...))}
 	case k.Level == LevelTask && k.Measure == MeasureRuns:
-		return tallyMetric{c.descs[taskRuns], t, labelPairs(taskRuns, k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result))}
+		return tallyMetric{c.descs[taskRuns], t, l.pairs(families[taskRuns].Labels, []string{k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result)})}
 	case k.Level == LevelTask:
-		return tallyMetric{c.descs[taskDuration], t, labelPairs(taskDuration, k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result))}
+		return tallyMetric{c.descs[taskDuration], t, l.pairs(families[taskDuration].Labels, []string{k.Source, k.Owner, k.Entity, k.System, k.Pipeline, k.Task, string(k.Result)})}
 	case k.Measure == MeasureRuns:
-		return tallyMetric{c.descs[pipelineRuns], t, labelPairs(pipelineRuns, k.Source, k.Owner, k.Entity, k.System, k.Pipeline, string(k.Result), k.RefKind, string(k.Attempt))}
+		return tallyMetric{c.descs[pipelineRuns], t, l.pairs(families[pipelineRuns].Labels, []string{k.Source, k.Owner, k.Entity, k.System, k.Pipeline, string(k.Result), k.RefKind, string(k.Attempt)})}
 	}
-	return tallyMetric{c.descs[pipelineDuration], t, labelPairs(pipelineDuration, k.Source, k.Owner, k.Entity, k.System, k.Pipeline, string(k.Measure), string(k.Result), k.RefKind)}
+	return tallyMetric{c.descs[pipelineDuration], t, l.pairs(families[pipelineDuration].Labels, []string{k.Source, k.Owner, k.Entity, k.System, k.Pipeline, string(k.Measure), string(k.Result), k.RefKind})}
 }
 
-func labelPairs(f familyID, values ...string) []*dto.LabelPair {
-	return pairs(families[f].Labels, values)
-}
+// labels are those of one scrape: series have the same owners, entities and names, of which one of each is enough.
+type labels map[[2]string]*dto.LabelPair
 
-func pairs(names, values []string) []*dto.LabelPair {
+// pairs makes labels in the order that the text format wants.
+func (l labels) pairs(names, values []string) []*dto.LabelPair {
 	out := make([]*dto.LabelPair, len(values))
 	for i, v := range values {
-		out[i] = &dto.LabelPair{Name: proto.String(names[i]), Value: proto.String(v)}
+		key := [2]string{names[i], v}
+		if l[key] == nil {
+			l[key] = &dto.LabelPair{Name: proto.String(names[i]), Value: proto.String(v)}
+		}
+		out[i] = l[key]
 	}
-	slices.SortFunc(out, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(out, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
 	return out
 }
 
@@ -234,7 +239,10 @@ func (m tallyMetric) Write(out *dto.Metric) error {
 		Schema: proto.Int32(NativeSchema), ZeroThreshold: proto.Float64(nativeZero), ZeroCount: proto.Uint64(t.Zero),
 	}
 	var sum uint64
-	for i, b := range bounds(t.Key) {
+	limits := bounds(t.Key)
+	h.Bucket = make([]*dto.Bucket, 0, len(limits)+1)
+	h.PositiveDelta = make([]int64, 0, len(t.Native))
+	for i, b := range limits {
 		if i < len(t.Buckets) {
 			sum += t.Buckets[i]
 		}

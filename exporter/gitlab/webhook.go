@@ -200,8 +200,9 @@ type hooks struct {
 	mu      sync.Mutex
 	pending map[string]mark      // by cursor
 	came    map[string]time.Time // when, by cursor; not of those that a restart found in the journal
-	armed   bool                 // a timer will nudge
-	seen    map[string]bool      // idempotency keys
+	timer   *time.Timer          // will nudge at due; nil when none does
+	due     time.Time
+	seen    map[string]bool // idempotency keys
 	order   []string
 	nudge   chan struct{}
 }
@@ -437,7 +438,7 @@ func (s *Source) forget(ctx context.Context, to exporter.Sink, marks map[string]
 // read only when no retry can follow any more: a retry of which the webhook is late or lost is seen then.
 func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sink, marks map[string]mark) error {
 	if !f.busy.TryLock() { // a reading that takes long must not hold the other projects up
-		f.hooks.later(settleDelay)
+		f.hooks.later(busyDelay)
 		return nil
 	}
 	defer f.busy.Unlock()
@@ -578,20 +579,28 @@ func (h *hooks) fresh(cursor string, now time.Time) time.Duration {
 	return max(settleDelay-now.Sub(came), 0)
 }
 
-// later nudges after a while. One timer runs at most: each nudge may lead to another one.
+// later nudges after a while, or earlier. One timer runs at most: each nudge may lead to another one.
 func (h *hooks) later(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.armed {
-		return
+	due := time.Now().Add(d)
+	if h.timer != nil {
+		if !due.Before(h.due) {
+			return
+		}
+		h.timer.Stop()
 	}
-	h.armed = true
-	time.AfterFunc(d, func() {
+	h.due = due
+	var own *time.Timer
+	own = time.AfterFunc(d, func() {
 		h.mu.Lock()
-		h.armed = false
+		if h.timer == own {
+			h.timer = nil
+		}
 		h.mu.Unlock()
 		h.wake()
 	})
+	h.timer = own
 }
 
 func (h *hooks) wake() {
@@ -624,3 +633,6 @@ func (h *hooks) waiting() bool {
 
 // settleDelay is how long after a reading a pipeline that has just ended is judged: a retry may follow within ten seconds.
 const settleDelay = quiet + time.Second
+
+// busyDelay is when a project that is being read is tried again.
+const busyDelay = time.Second

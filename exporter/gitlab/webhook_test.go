@@ -164,6 +164,15 @@ func TestOneTimerAtMostWaitsForPipelinesToSettle(t *testing.T) {
 		if wakes > 6 {
 			t.Errorf("%d nudges in a minute, want one in %s at most", wakes, settleDelay)
 		}
+		time.Sleep(time.Minute)
+		<-h.nudge
+		h.later(settleDelay)
+		h.later(time.Second)
+		begin := time.Now()
+		<-h.nudge
+		if d := time.Since(begin); d != time.Second {
+			t.Errorf("what can be read in a second is read after %s", d)
+		}
 	})
 }
 

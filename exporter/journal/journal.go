@@ -222,7 +222,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 256), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
+		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
@@ -461,7 +461,7 @@ func (j *Journal) write() {
 			return
 		}
 	more:
-		for runs := len(group[0].batch.Runs); runs < 20000 && len(group) < 128; {
+		for runs := len(group[0].batch.Runs); runs < 20000 && len(group) < cap(j.requests); {
 			select {
 			case r := <-j.requests:
 				group = append(group, r)

@@ -33,6 +33,18 @@ func (s *Server) Generate(size Size, now time.Time) {
 
 // AddFinished adds a pipeline that was created at a time and has run through.
 func (s *Server) AddFinished(p *Project, ref string, created time.Time, jobs int, random *rand.Rand) *Pipeline {
+	x := s.AddRunning(p, ref, created, jobs, random)
+	for _, j := range x.Jobs {
+		if j.Finished.After(x.Updated) {
+			x.Updated = j.Finished
+		}
+	}
+	x.end = x.Status(x.Updated)
+	return x
+}
+
+// AddRunning adds a pipeline that is created at a time and runs through from then on.
+func (s *Server) AddRunning(p *Project, ref string, created time.Time, jobs int, random *rand.Rand) *Pipeline {
 	x := &Pipeline{ID: s.ID(), Ref: ref, Source: "push", SHA: fmt.Sprintf("%040x", random.Uint64()), Created: created}
 	for j := range jobs {
 		stage := []string{"build", "test", "deploy"}[3*j/jobs]
@@ -46,11 +58,7 @@ func (s *Server) AddFinished(p *Project, ref string, created time.Time, jobs int
 			job.Final, job.Reason = "failed", []string{"script_failure", "runner_system_failure", "stuck_or_timeout_failure"}[random.IntN(3)]
 		}
 		x.Jobs = append(x.Jobs, job)
-		if job.Finished.After(x.Updated) {
-			x.Updated = job.Finished
-		}
 	}
-	x.end = x.Status(x.Updated)
 	p.Pipelines = append(p.Pipelines, x)
 	return x
 }
