@@ -202,3 +202,22 @@ func TestMeasurementsOfTheFirstReadingAreStartingValues(t *testing.T) {
 		t.Errorf("measured without an event (-want +got):\n%s", diff)
 	}
 }
+
+func TestACoverageThatGitLabFindsAfterTheEndIsNotMissed(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	for _, percent := range []float64{50, 70} {
+		p := w.add("success")
+		p.Jobs[0].Coverage = &percent
+		w.pass(time.Minute + 3*time.Second)
+		if percent == 70 {
+			w.now = p.Jobs[0].Finished.Add(2 * time.Second)
+		}
+		w.sync() // of the second pipeline it is not known yet
+		w.pass(30 * time.Second)
+		w.sync()
+	}
+	if got := w.measured()["coverage acme/checkout default"]; got != 0.7 {
+		t.Errorf("coverage is %v, want that of the second pipeline, 0.7", got)
+	}
+}

@@ -52,6 +52,14 @@ type cached struct {
 	judged time.Time
 }
 
+// logRead is how long GitLab may need to find the coverage in the log of a job that has ended.
+const logRead = 5 * time.Second
+
+// tooEarly tells that the jobs were read so soon after one ended that its coverage may be missing.
+func (c cached) tooEarly() bool {
+	return slices.ContainsFunc(c.jobs, func(j job) bool { return c.judged.Sub(j.Finished.Time) < logRead })
+}
+
 // position is what is stored of a project. Times are GitLab's.
 type position struct {
 	Start    time.Time               `json:"start"`           // of the first reading; what it finds ended is history
@@ -379,7 +387,7 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 		o := r.Open[id]
 		c, ok := r.cached[id]
 		var err error
-		if !ok || r.Covered { // GitLab finds the coverage in the log some time after the end of the job
+		if !ok || r.Covered || c.tooEarly() {
 			c.jobs, err = r.jobsOf(ctx, id)
 		}
 		if isStatus(err, http.StatusNotFound) { // deleted
