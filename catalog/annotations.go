@@ -33,7 +33,7 @@ func AnnotationTable() []Annotation {
 	return []Annotation{
 		{"profile", onEntity, `http-service`, "which set of indicators applies; the default depends on kind and spec.type"},
 		{"objective.<indicator>", onInherited, `"99.9", "99@300ms", "95@10m", "off"`, "target in percent, and for threshold indicators the threshold; off removes a default"},
-		{"window", onInherited, `30d`, "budget window of all objectives, at least 7d"},
+		{"window", onInherited, `"30d", "calendar-month"`, "budget window of all objectives, at least 7d; calendar weeks, months and quarters are those of slo.timezone in the configuration"},
 		{"window.<indicator>", onInherited, `28d`, "budget window of one objective"},
 		{"selector", onEntity, `job="checkout",namespace="shop"`, "Prometheus label matchers that find the entity's series, without braces"},
 		{"selector.<indicator>", onEntity, `job="checkout-worker"`, "the matchers of one indicator"},

@@ -17,9 +17,8 @@ import (
 const RuleNotSupportedYet = "not-supported-yet"
 
 // Parse reads the sightline.dev annotations of one entity. Nothing is inherited here. A bad value is a Problem and is
-// left out of the Settings; the others are kept. A calendar window is a Problem of the rule RuleNotSupportedYet and is
-// kept in the Settings, so that a compiler which knows such windows can drop the Problem. The Owner of a Problem is the
-// owner that the entity names, which may not exist; the group or user itself on its own annotations.
+// left out of the Settings; the others are kept. The Owner of a Problem is the owner that the entity names, which may not
+// exist; the group or user itself on its own annotations.
 func Parse(e *Entity) (Settings, []Problem) {
 	p := parser{entity: e}
 	for _, key := range slices.Sorted(maps.Keys(e.Annotations)) {
@@ -302,7 +301,6 @@ func isTimed(indicator string) bool {
 func (p *parser) window() (string, bool) {
 	switch p.value {
 	case "calendar-week", "calendar-month", "calendar-quarter":
-		p.bad(RuleNotSupportedYet, `use a rolling window such as "30d" for now`, "the window %s is not supported yet", p.value)
 		return p.value, true
 	}
 	digits := strings.TrimRight(p.value, "dw")

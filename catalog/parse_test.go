@@ -292,7 +292,7 @@ func TestOneBadValueLeavesTheOthers(t *testing.T) {
 			t.Errorf("the problem %+v is not its owner's", p)
 		}
 	}
-	want := map[string]string{"objective.availability": "objective-percent", "nonsense": "annotation-unknown", "slo-ref": RuleNotSupportedYet, "window": RuleNotSupportedYet}
+	want := map[string]string{"objective.availability": "objective-percent", "nonsense": "annotation-unknown", "slo-ref": RuleNotSupportedYet}
 	if d := cmp.Diff(want, rules); d != "" {
 		t.Errorf("rules (-want +got):\n%s", d)
 	}

@@ -59,6 +59,7 @@ type Backstage struct {
 type SLO struct {
 	Library   string            `yaml:"library,omitempty" doc:"Folder with indicator files that extend or replace the built-in ones."`
 	Window    string            `yaml:"window,omitempty" doc:"Default budget window." example:"30d"`
+	Timezone  string            `yaml:"timezone,omitempty" doc:"Time zone of calendar windows, by its IANA name." example:"Europe/Zurich"`
 	Selectors map[string]string `yaml:"selectors,omitempty" doc:"Default selector by profile; $name, $namespace and $kubernetes_id are replaced."`
 }
 
@@ -479,7 +480,13 @@ func (c *Config) check(name string) error {
 			return err
 		}
 	}
-	if keep, window := time.Duration(c.Store.Retention), windowOf(c.SLO.Window); c.Store.URL == "" && keep < window {
+	if !window.MatchString(c.SLO.Window) {
+		return bad(fmt.Sprintf("slo.window: %q is not a window", c.SLO.Window), "write days, at least 7d, such as 30d, or calendar-week, calendar-month or calendar-quarter")
+	}
+	if _, err := time.LoadLocation(c.SLO.Timezone); err != nil || c.SLO.Timezone == "Local" {
+		return bad(fmt.Sprintf("slo.timezone: there is no time zone %q", c.SLO.Timezone), "write an IANA name such as Europe/Zurich")
+	}
+	if keep := time.Duration(c.Store.Retention); c.Store.URL == "" && keep < windowOf(c.SLO.Window) {
 		return bad(fmt.Sprintf("store.retention: samples must be kept longer than slo.window, which is %s", c.SLO.Window), "leave it out for 40d, or set it to more than the longest window of any objective")
 	}
 	jobs := map[string]bool{}
@@ -508,6 +515,8 @@ func (c *Config) check(name string) error {
 	}
 	return nil
 }
+
+var window = regexp.MustCompile(`^(([7-9]|[1-9]\d{1,2})d|calendar-(week|month|quarter))$`)
 
 // windowOf is the length of a budget window; that of one which the calendar sets is its longest.
 func windowOf(s string) time.Duration {

@@ -69,6 +69,9 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"an OTLP endpoint without scheme", "traces: {otlp", "metrics: {otlp: 'collector:4318'}\ntraces: {otlp", "metrics.otlp", "https://host:port"},
 		{"one GitLab host on two ports", "- {url: https://gitlab.example.com,", "- {url: 'https://GitLab.example.com:8443'}\n    - {url: https://gitlab.example.com,", "listed twice", "whatever its port"},
 		{"samples kept for less than the window", "retention: 40d", "retention: 10d", "longer than slo.window, which is 30d", "leave it out for 40d"},
+		{"a time zone that there is not", "traces: {otlp", "slo: {timezone: Mars}\ntraces: {otlp", `there is no time zone "Mars"`, "Europe/Zurich"},
+		{"a default window that there is not", "traces: {otlp", "slo: {window: calendar-year}\ntraces: {otlp", `slo.window: "calendar-year" is not a window`, "calendar-month"},
+		{"a default window of hours", "traces: {otlp", "slo: {window: 240h}\ntraces: {otlp", `slo.window: "240h" is not a window`, "30d"},
 		{"two documents", "grafana: {", "---\ngrafana: {", "more than one YAML document", "keep one"},
 		{"a listener without port", "listen: 127.0.0.1:9469", "listen: localhost", "not host:port", "127.0.0.1:9469"},
 	}

@@ -40,6 +40,11 @@ metadata: {name: shop, annotations: {sightline.dev/no-traffic: bad}}
 spec: {type: every-kind, lifecycle: production, owner: platform}
 ---
 apiVersion: backstage.io/v1alpha1
+kind: Component
+metadata: {name: store, annotations: {sightline.dev/window: calendar-month, sightline.dev/window.latency: calendar-week, sightline.dev/window.reachable: calendar-quarter}}
+spec: {type: every-kind, lifecycle: production, owner: platform}
+---
+apiVersion: backstage.io/v1alpha1
 kind: Group
 metadata: {name: platform}
 spec: {type: team, children: []}
@@ -48,11 +53,11 @@ spec: {type: team, children: []}
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := write(t, filepath.Join(kinds, "sightline.yaml"), fmt.Sprintf("catalog: {files: [%q], platform_owner: 'group:default/platform'}\nslo: {library: %q}\n", filepath.Join(kinds, "catalog-info.yaml"), library))
+	all := write(t, filepath.Join(kinds, "sightline.yaml"), fmt.Sprintf("catalog: {files: [%q], platform_owner: 'group:default/platform'}\nslo: {library: %q, timezone: Europe/Zurich}\n", filepath.Join(kinds, "catalog-info.yaml"), library))
 	return map[string][]string{
-		"an indicator of every kind":     {"--config", all},
-		"the demo's catalog":             {"--catalog", "../simulate/platform"},
-		"the recorded Backstage catalog": {"--config", conf},
+		"every kind of indicator and window": {"--config", all},
+		"the demo's catalog":                 {"--catalog", "../simulate/platform"},
+		"the recorded Backstage catalog":     {"--config", conf},
 	}
 }
 

@@ -356,7 +356,7 @@ func (s *Server) apply(c *Compiled) error {
 		o := &c.Objectives[i]
 		next.objectives = append(next.objectives, api.Objective{
 			ID: o.ID(), Entity: o.Entity, Owner: o.Owner, System: o.System, Indicator: o.Indicator, Title: o.Title, Target: o.Target.Percent(),
-			Threshold: o.Threshold, Window: o.Window.String(), Length: time.Duration(o.Window.Days) * 24 * time.Hour, Tier: o.Tier, Runbook: o.Runbook,
+			Threshold: o.Threshold, Window: o.Window.String(), Length: o.Window.Length(), Tier: o.Tier, Runbook: o.Runbook,
 			Defaulted: o.Defaulted, Source: o.Source,
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -21,13 +22,14 @@ type Options struct {
 	Selectors    map[string]string // default selector by profile, instead of the library's
 	Window       string            // default "30d"
 	Tier         string            // default "3"
+	Zone         *time.Location    // of calendar windows; nil means UTC
 }
 
 // Build makes the objectives of every entity of the catalog, sorted by entity and indicator. A value is looked up on the
 // entity, its system, its owner, and then in the profile by tier. Production entities get the indicators of their profile
 // without asking (Defaulted: tickets only). What is wrong is a Problem; the other objectives go on.
 func Build(g *catalog.Graph, lib *Library, opts Options) ([]Objective, []catalog.Problem) {
-	b := builder{g: g, lib: lib, opts: opts, settings: map[catalog.Ref]catalog.Settings{}}
+	b := builder{g: g, lib: lib, opts: opts, settings: map[catalog.Ref]catalog.Settings{}, localTime: localTime(opts.Zone)}
 	for e := range g.Entities() {
 		s, problems := catalog.Parse(e)
 		for i := range problems {
@@ -51,12 +53,13 @@ func Build(g *catalog.Graph, lib *Library, opts Options) ([]Objective, []catalog
 }
 
 type builder struct {
-	g        *catalog.Graph
-	lib      *Library
-	opts     Options
-	settings map[catalog.Ref]catalog.Settings
-	out      []Objective
-	problems []catalog.Problem
+	g         *catalog.Graph
+	lib       *Library
+	opts      Options
+	settings  map[catalog.Ref]catalog.Settings
+	localTime string // PromQL, of the zone
+	out       []Objective
+	problems  []catalog.Problem
 }
 
 func (b *builder) problem(e *catalog.Entity, severity catalog.Severity, key, rule, message, hint string) {
@@ -246,13 +249,15 @@ func alerting(levels []catalog.Settings, indicator string) string {
 // no such objective.
 func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []catalog.Settings, asked string) bool {
 	o.Entity, o.Owner, o.System = e.Ref, b.g.Owner(e.Ref), b.g.System(e.Ref)
-	if o.Window.Days == 0 {
+	if o.Window.Length() == 0 {
 		window := first(levels, func(s catalog.Settings) string { return cmp.Or(s.Windows[o.Indicator], s.Window) }, cmp.Or(b.opts.Window, "30d"))
-		days, err := strconv.Atoi(strings.TrimSuffix(window, "d"))
-		if err != nil || days < 7 {
-			return false // a calendar window: catalog.Parse has said that it is not supported yet
+		if kind, ok := strings.CutPrefix(window, "calendar-"); ok {
+			o.Window = Window{Calendar: kind, LocalTime: b.localTime}
+		} else if days, err := strconv.Atoi(strings.TrimSuffix(window, "d")); err == nil && days >= 7 {
+			o.Window.Days = days
+		} else {
+			return false // catalog.Parse and the configuration let no such window through
 		}
-		o.Window.Days = days
 	}
 	o.NoTraffic, o.MinEvents, o.Runbook = NoTrafficIgnore, levels[0].MinEvents, cmp.Or(levels[0].Runbook, o.Runbook)
 	if v := levels[0].NoTraffic; v == string(NoTrafficGood) {

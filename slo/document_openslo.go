@@ -144,7 +144,7 @@ func (r *documentReader) openWindow(n *yaml.Node, spec openslo.SLOSpec) (int, bo
 	}
 	w, at := spec.TimeWindow[0], lookup(n, "timeWindow", "0")
 	if w.Calendar != nil {
-		r.notSupported(lookup(at, "calendar"), "calendar windows are", "use a rolling window such as 30d for now")
+		r.notSupported(lookup(at, "calendar"), "calendar windows are", "leave timeWindow out, and set "+catalog.Prefix+"window: calendar-month")
 		return 0, false
 	}
 	days := 0

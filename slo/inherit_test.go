@@ -28,6 +28,7 @@ func TestASettingComesFromTheNearestLevel(t *testing.T) {
 		{name: "the owner before the configuration", owner: all("97", "14d", "4", "off"), options: slo.Options{Window: "28d", Tier: "1"}, want: "97 14d 4 off annotation"},
 		{name: "the system before the owner", system: all("98", "21d", "2", "ticket"), owner: all("97", "14d", "4", "off"), want: "98 21d 2 ticket annotation"},
 		{name: "the entity before all", own: all("99.5", "7d", "1", "page"), system: all("98", "21d", "2", "ticket"), owner: all("97", "14d", "4", "off"), want: "99.5 7d 1 page annotation"},
+		{name: "a window of the calendar", own: set{"window": "calendar-month"}, want: "99 calendar-month 3 ticket profile"},
 		{name: "each setting for itself", own: set{"window": "7d"}, system: set{"tier": "2"}, owner: set{"objective.availability": "97"}, want: "97 7d 2 page annotation"},
 		{name: "a tier gives the default target", system: set{"tier": "1"}, want: "99.9 30d 1 ticket profile"},
 		{name: "one indicator before all of the same level", own: set{"window": "7d", "window.availability": "14d"}, want: "99 14d 3 ticket profile"},
@@ -68,7 +69,7 @@ func TestASettingComesFromTheNearestLevel(t *testing.T) {
 			got := ""
 			for _, o := range objectives {
 				if o.Indicator == "availability" {
-					got = fmt.Sprintf("%s %dd %s %s %s", o.Target.Percent(), o.Window.Days, o.Tier, o.MaxSeverity, o.Source)
+					got = fmt.Sprintf("%s %s %s %s %s", o.Target.Percent(), o.Window, o.Tier, o.MaxSeverity, o.Source)
 				}
 			}
 			if d := cmp.Diff(tt.want, got); d != "" {

@@ -70,7 +70,9 @@ func (o *Objective) ID() string { return o.Service() + "-" + o.Indicator }
 // A Window is the budget window.
 type Window struct {
 	Days     int    // of a rolling window; 0 for a calendar window
-	Calendar string // "week", "month" or "quarter"; "" for a rolling window
+	Calendar string // "week" (from Monday on), "month" or "quarter"; "" for a rolling window
+	// LocalTime is PromQL of what a clock in the time zone of the calendar shows, in seconds since 1970; UTC where it is "".
+	LocalTime string
 }
 
 // Severity is the highest severity that the alerts of an objective may have.

@@ -92,6 +92,7 @@ func TestAnAbsentMetricIsAnAlertAfterATenthOfTheBudget(t *testing.T) {
 		{"a tenth of a day and a half", "95", slo.Window{Days: 30}, 3*time.Hour + 36*time.Minute},
 		{"no sooner than fifteen minutes", "99.9", slo.Window{Days: 30}, 15 * time.Minute},
 		{"no later than six hours", "80", slo.Window{Days: 30}, 6 * time.Hour},
+		{"a calendar month counts as thirty days", "99", slo.Window{Calendar: "month"}, 43 * time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,7 @@ const spentTemplate = "{{ if ge $value 0.9 }}90{{ else if ge $value 0.75 }}75{{ 
 
 const identity = "entity, sloth_id, sloth_service, sloth_slo"
 
-// Groups compiles an objective into its fast (1m) and period (5m) rule group. A calendar window gives none; Window and
+// Groups compiles an objective into its fast (1m) and period (5m) rule group. Window and
 // Target must be set and both queries must hold $window.
 //
 // One event raises a five-minute base rate by 1/300 for five one-minute evaluations, so sum_over_time × 60 counts
@@ -63,7 +64,7 @@ const identity = "entity, sloth_id, sloth_service, sloth_slo"
 // 1.2 and two at least 1.6: "> 1.5" means two or more. Windows of a day and more are summed from the period's base: as
 // exact, up to five minutes late, and a fifth of the samples.
 func Groups(o Objective, opts RuleOptions) []RuleGroup {
-	if o.Window.Days == 0 {
+	if o.Window.Length() == 0 {
 		return nil
 	}
 	if opts.ScrapeInterval <= 0 {
@@ -172,14 +173,27 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	w := o.Window.String()
 	c.record(SeriesErrorsPeriod, errorsBase, ids)
 	c.record(SeriesTotalPeriod, totalBase, ids)
-	sum := t.join(SeriesErrorsSum, w)
-	c.record(sum, t.join("sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "])"), ids)
-	c.record(t.join(SeriesErrorRatio, w), c.ratio(t.join(sum, c.match), t.join("sum_over_time("+SeriesTotalPeriod, c.match, "[", w, "])")), over(w))
+	// The suffix is the window's in the names of series: "30d", or "_month".
+	suffix, sumErrors, sumTotal := w, t.join("sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "])"), t.join("sum_over_time("+SeriesTotalPeriod, c.match, "[", w, "])")
+	spent := t.join("max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")") // share of the budget
+	if kind := o.Window.Calendar; kind != "" {
+		k := c.calendar(kind)
+		c.record(SeriesLocalTime, t.join("vector(", cmp.Or(o.Window.LocalTime, "time()"), " - 150)"), ids)
+		c.record(SeriesErrorsCalendar, c.mark(SeriesErrorsPeriod, k), ids)
+		c.record(SeriesTotalCalendar, c.mark(SeriesTotalPeriod, k), ids)
+		suffix, sumErrors, sumTotal = t.join("_", kind), c.current("sum_over_time", SeriesErrorsCalendar, k), c.current("sum_over_time", SeriesTotalCalendar, k)
+		// The budget of the whole period, at even traffic: early in it, little traffic has little of the budget.
+		whole := strconv.Itoa(int(o.Window.Length() / (5 * time.Minute)))
+		spent = t.join(spent, " * clamp_max(max by ("+identity+") (", c.current("count_over_time", SeriesTotalCalendar, k), ") / ", whole, ", 1)")
+	}
+	sum := t.join(SeriesErrorsSum, suffix)
+	c.record(sum, sumErrors, ids)
+	c.record(t.join(SeriesErrorRatio, suffix), c.ratio(t.join(sum, c.match), sumTotal), over(w))
 	c.record(SeriesObjective, t.join("vector(", o.Target.Ratio(), ")"), derived)
 	c.record(SeriesErrorBudget, t.join("vector(", budget, ")"), derived)
-	c.record(SeriesPeriodDays, t.join("vector(", strconv.Itoa(o.Window.Days), ")"), derived)
+	c.record(SeriesPeriodDays, t.join("vector(", strconv.Itoa(int(o.Window.Length()/(24*time.Hour))), ")"), derived)
 	c.record(SeriesCurrentBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio+"5m", c.match, ") / ", budget), derived)
-	c.record(SeriesPeriodBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio, w, c.match, ") / ", budget), derived)
+	c.record(SeriesPeriodBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio, suffix, c.match, ") / ", budget), derived)
 	c.record(SeriesBudgetRemaining, t.join("1 - max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")"), derived)
 	c.record(SeriesInfo, "vector(1)", c.labels.labels(derived, Label{"sloth_mode", "sightline"}, Label{"sloth_objective", o.Target.Percent()},
 		Label{"sloth_spec", "sightline"}, Label{"sloth_version", "exact"}))
@@ -187,11 +201,10 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		absent(SeriesTotalPeriod, t.join(" unless on () absent_over_time("+SeriesTotalPeriod, c.match, "[1d])"))
 	}
 	if o.MaxSeverity != SeverityOff {
-		c.alert(AlertLow, t.join("max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ") >= 0.5 < 1 and (", sum, c.match, " * 300 > 1.5)"), 0,
+		c.alert(AlertLow, t.join(spent, " >= 0.5 < 1 and (", sum, c.match, " * 300 > 1.5)"), 0,
 			c.labels.labels(ticket, Label{LabelSpent, spentTemplate}), annotations(" has little error budget left",
 				t.join("{{ $value | humanizePercentage }} of the error budget in the window of ", w, " is spent.")))
-		c.alert(AlertExhausted, t.join("max by ("+identity+") ("+SeriesBudgetRemaining, c.match,
-			") <= 0 and (", sum, c.match, " * 300 > 1.5)"), 0, ticket,
+		c.alert(AlertExhausted, t.join(spent, " >= 1 and (", sum, c.match, " * 300 > 1.5)"), 0, ticket,
 			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
 	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}

@@ -18,6 +18,9 @@ import (
 // SlothGroups compiles an objective with sloth's own library: three groups whose budget is a mean of ratios. sloth knows
 // windows of 28 and 30 days only, and reads $window as its own placeholder.
 func SlothGroups(ctx context.Context, o Objective) ([]RuleGroup, error) {
+	if o.Window.Calendar != "" {
+		return nil, fmt.Errorf("sloth has no window %s", o.Window)
+	}
 	// An empty plug-in file system keeps sloth from interpreting its embedded plug-ins, which nothing here uses.
 	gen, err := lib.NewPrometheusSLOGenerator(lib.PrometheusSLOGeneratorConfig{
 		PluginsFS: []fs.FS{embed.FS{}}, DefaultSLOPeriod: time.Duration(o.Window.Days) * 24 * time.Hour,

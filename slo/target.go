@@ -114,15 +114,16 @@ func (p BurnPair) CanFire(t Target) bool {
 	return p.threshold(t).Cmp(big.NewRat(1, 1)) < 0
 }
 
-// BurnPairs gives the pairs of a rolling window, fastest first: 2 % of the budget in 1h, 5 % in 6h (page), 10 % in 1d,
-// 10 % in 3d (ticket). A factor below 1 is raised to 1, since slower burning does not exhaust the budget. It is nil for
-// a calendar window.
+// BurnPairs gives the pairs of a window, fastest first: 2 % of the budget in 1h, 5 % in 6h (page), 10 % in 1d,
+// 10 % in 3d (ticket). A factor below 1 is raised to 1, since slower burning does not exhaust the budget. The factors of a
+// calendar window are those of its Length.
 func (w Window) BurnPairs() []BurnPair {
-	if w.Days == 0 {
+	hours := int(w.Length() / time.Hour)
+	if hours == 0 {
 		return nil
 	}
 	factor := func(percent, longHours int) string {
-		above, below := percent*w.Days*24, 100*longHours
+		above, below := percent*hours, 100*longHours
 		switch thousandths := above * 1000 / below; {
 		case above <= below:
 			return "1"

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/sightline-dev/sightline/alerts"
 	"github.com/sightline-dev/sightline/catalog"
@@ -97,8 +98,12 @@ func loadEntities(ctx context.Context, c *config.Config, pool *upstream.Pool) ([
 
 // compileOptions maps the configuration to the compilers' options.
 func compileOptions(c *config.Config, sloth bool) plan.Options {
+	zone, err := time.LoadLocation(c.SLO.Timezone) // config.Load has checked it
+	if err != nil {
+		zone = time.UTC
+	}
 	o := plan.Options{
-		SLO:        slo.Options{Environments: c.Environments, Selectors: c.SLO.Selectors, Window: c.SLO.Window},
+		SLO:        slo.Options{Environments: c.Environments, Selectors: c.SLO.Selectors, Window: c.SLO.Window, Zone: zone},
 		Sloth:      sloth,
 		Alerts:     alerts.Options{SecretsDir: c.Alertmanager.Receivers.SecretsDir},
 		Dashboards: dashboards.Options{},

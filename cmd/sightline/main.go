@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // where the system has no time zones
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"

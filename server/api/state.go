@@ -41,7 +41,7 @@ type Objective struct {
 	Target    string        // percent as the user wrote it, e.g. "99.9"
 	Threshold string        // Prometheus-ready; "" when there is none
 	Window    string        // "30d", "calendar-month"
-	Length    time.Duration // of the window; of a calendar window, of the current period
+	Length    time.Duration // of the window; a calendar month counts as 30 days, a quarter as 90
 	Tier      string
 	Runbook   string
 	Defaulted bool // nobody asked for it: the silver path
