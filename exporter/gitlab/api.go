@@ -3,6 +3,7 @@ package gitlab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -92,6 +93,17 @@ func (j *job) attempt() attempt {
 	return attempt{j.ID, j.Name, j.Created.Time, j.Started.Time, j.Finished.Time, j.Queued, j.Status, j.Reason, j.AllowFailure, j.Coverage}
 }
 
+// A list is what a path for a list answers. null is none: taken for an empty one, it would hide what there is.
+type list[T any] []T
+
+// UnmarshalJSON reads everything but null.
+func (l *list[T]) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return errors.New("null is no list")
+	}
+	return json.Unmarshal(b, (*[]T)(l))
+}
+
 const pageSize = 100
 
 // pages asks for one page after the other, as long as the answer names a next one and take says so. The path has a query.
@@ -99,7 +111,7 @@ const pageSize = 100
 func pages[T any](ctx context.Context, api API, path string, clock *clock, take func(rows []T) (more bool)) (end bool, err error) {
 	for asked := map[string]bool{}; !asked[path]; {
 		asked[path] = true
-		var rows []T
+		var rows list[T]
 		header, err := api.GetJSON(ctx, path, &rows)
 		if err != nil {
 			return false, err

@@ -277,7 +277,7 @@ func (r *reading) findParent(ctx context.Context, row pipeline) error {
 	if err := try(open); err != nil || r.Children.Started[row.ID].By != (bridge{}) {
 		return err
 	}
-	var rows []pipeline
+	var rows list[pipeline]
 	var ids []int64
 	path := fmt.Sprintf("%s/pipelines?sha=%s&order_by=id&sort=desc&per_page=20", projectPath(r.project.ID), url.QueryEscape(row.SHA))
 	if _, err := r.api.GetJSON(ctx, path, &rows); err != nil {

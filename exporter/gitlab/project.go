@@ -550,7 +550,7 @@ func newJobFeed(project int64) *jobFeed {
 
 // next reads one page.
 func (f *jobFeed) next(ctx context.Context, r *reading) error {
-	var page []job
+	var page list[job]
 	header, err := r.api.GetJSON(ctx, f.path, &page)
 	if err != nil {
 		return fmt.Errorf("list jobs: %w", err)

@@ -210,10 +210,10 @@ func BenchmarkFirstExport(b *testing.B) {
 }
 
 // roundTrip answers requests without a network.
-type roundTrip func(*http.Request) *http.Response
+type roundTrip func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // A follow is the exporter as it ships, beside a simulated GitLab without a network, in a test's clock.
 type follow struct {
@@ -224,18 +224,23 @@ type follow struct {
 	calls   []time.Time
 }
 
-// newFollow begins to follow; it ends with the context.
-func newFollow(t testing.TB, ctx context.Context, fake *fakegitlab.Server, callsPerHour int, to func(*journal.Journal) exporter.Sink) *follow {
+// newFollow begins to follow; it ends with the context. What fault gives, if not nil, is taken for GitLab's answer.
+func newFollow(t testing.TB, ctx context.Context, fake *fakegitlab.Server, callsPerHour int, to func(*journal.Journal) exporter.Sink, fault roundTrip) *follow {
 	f := &follow{fake: fake, codes: map[int]int{}}
 	var mu sync.Mutex
-	client, err := upstream.New(upstream.Options{BaseURL: "https://gitlab.example.com", CallsPerHour: callsPerHour, Transport: roundTrip(func(r *http.Request) *http.Response {
+	client, err := upstream.New(upstream.Options{BaseURL: "https://gitlab.example.com", CallsPerHour: callsPerHour, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		if fault != nil {
+			if resp, err := fault(r); resp != nil || err != nil {
+				return resp, err
+			}
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		w := httptest.NewRecorder()
 		fake.ServeHTTP(w, r)
 		f.codes[w.Code]++
 		f.calls = append(f.calls, time.Now())
-		return w.Result()
+		return w.Result(), nil
 	})})
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +309,7 @@ func BenchmarkDefaults(b *testing.B) {
 					fake.Generate(c.size, time.Now())
 					ctx, cancel := context.WithCancel(context.Background())
 					start := time.Now()
-					f := newFollow(b, ctx, fake, 3600, nil)
+					f := newFollow(b, ctx, fake, 3600, nil, nil)
 					all := 0.0
 					for second := 1; second <= 60 || all == 0 && second < 3*3600; second++ {
 						time.Sleep(time.Second) // of the simulated clock
@@ -403,7 +408,7 @@ func busy(b testing.TB, report func(float64, string), hooked bool) {
 	secretFile := tokenFile(b, secret)
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &news{active: map[string]time.Time{}, finished: map[string]time.Time{}}
-	f := newFollow(b, ctx, fake, 36_000, func(j *journal.Journal) exporter.Sink { n.Journal = j; return n })
+	f := newFollow(b, ctx, fake, 36_000, func(j *journal.Journal) exporter.Sink { n.Journal = j; return n }, nil)
 	time.Sleep(10 * time.Second) // of the simulated clock
 	synctest.Wait()
 	before := len(f.calls)

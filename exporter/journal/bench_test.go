@@ -25,6 +25,9 @@ const childPath = "SIGHTLINE_TEST_JOURNAL"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childPath); path != "" {
+		if stage := os.Getenv(killAt); stage != "" {
+			dieAt(stage, path)
+		}
 		child(path)
 	}
 	os.Exit(m.Run())
