@@ -77,7 +77,7 @@ func TestWhateverGitLabAnswersEveryRunIsCountedOnce(t *testing.T) {
 				n := 0
 				ctx, cancel := context.WithCancel(context.Background())
 				turn := make(chan struct{}, 1)
-				f := newFollow(t, ctx, fake, 36_000, nil, func(r *http.Request) (*http.Response, error) {
+				f := newFollowing(t, ctx, fake, 36_000, nil, func(r *http.Request) (*http.Response, error) {
 					turn <- struct{}{}
 					n++
 					hit := n%3 == 0 && time.Since(start) < 10*time.Minute && c.fault != nil

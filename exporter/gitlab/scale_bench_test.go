@@ -215,8 +215,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A follow is the exporter as it ships, beside a simulated GitLab without a network, in a test's clock.
-type follow struct {
+// A following is the exporter as it ships, beside a simulated GitLab without a network, in a test's clock.
+type following struct {
 	fake    *fakegitlab.Server
 	source  *Source
 	journal *journal.Journal
@@ -224,9 +224,9 @@ type follow struct {
 	calls   []time.Time
 }
 
-// newFollow begins to follow; it ends with the context. What fault gives, if not nil, is taken for GitLab's answer.
-func newFollow(t testing.TB, ctx context.Context, fake *fakegitlab.Server, callsPerHour int, to func(*journal.Journal) exporter.Sink, fault roundTrip) *follow {
-	f := &follow{fake: fake, codes: map[int]int{}}
+// newFollowing begins to follow; it ends with the context. What fault gives, if not nil, is taken for GitLab's answer.
+func newFollowing(t testing.TB, ctx context.Context, fake *fakegitlab.Server, callsPerHour int, to func(*journal.Journal) exporter.Sink, fault roundTrip) *following {
+	f := &following{fake: fake, codes: map[int]int{}}
 	var mu sync.Mutex
 	client, err := upstream.New(upstream.Options{BaseURL: "https://gitlab.example.com", CallsPerHour: callsPerHour, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		if fault != nil {
@@ -279,7 +279,7 @@ func memory(t testing.TB) string {
 }
 
 // mostIn is the largest number of calls within any such time.
-func (f *follow) mostIn(d time.Duration) (most int) {
+func (f *following) mostIn(d time.Duration) (most int) {
 	first := 0
 	for i, at := range f.calls {
 		for !f.calls[first].After(at.Add(-d)) {
@@ -309,7 +309,7 @@ func BenchmarkDefaults(b *testing.B) {
 					fake.Generate(c.size, time.Now())
 					ctx, cancel := context.WithCancel(context.Background())
 					start := time.Now()
-					f := newFollow(b, ctx, fake, 3600, nil, nil)
+					f := newFollowing(b, ctx, fake, 3600, nil, nil)
 					all := 0.0
 					for second := 1; second <= 60 || all == 0 && second < 3*3600; second++ {
 						time.Sleep(time.Second) // of the simulated clock
@@ -408,7 +408,7 @@ func busy(b testing.TB, report func(float64, string), hooked bool) {
 	secretFile := tokenFile(b, secret)
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &news{active: map[string]time.Time{}, finished: map[string]time.Time{}}
-	f := newFollow(b, ctx, fake, 36_000, func(j *journal.Journal) exporter.Sink { n.Journal = j; return n }, nil)
+	f := newFollowing(b, ctx, fake, 36_000, func(j *journal.Journal) exporter.Sink { n.Journal = j; return n }, nil)
 	time.Sleep(10 * time.Second) // of the simulated clock
 	synctest.Wait()
 	before := len(f.calls)
