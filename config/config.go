@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/units"
 	"github.com/lithammer/fuzzysearch/fuzzy"
 	"go.yaml.in/yaml/v3"
 )
@@ -193,6 +194,10 @@ type Logs struct {
 	Tenant    string `yaml:"tenant,omitempty" doc:"Value of X-Scope-OrgID." example:"platform"`
 	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
 	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
+
+	JobLogs     string   `yaml:"job_logs,omitempty" doc:"Which logs of GitLab jobs are sent too: failed, all or off." example:"failed"`
+	JobLogLimit Bytes    `yaml:"job_log_limit,omitempty" doc:"Longest log; of a longer one the beginning and the end are sent." example:"1MiB"`
+	Mask        []string `yaml:"mask,omitempty" doc:"Regular expressions of what is masked in these logs, beside well-known tokens, passwords and keys." example:"['CUST-[0-9]+']"`
 }
 
 // Traces is where the spans of runs go, and where traces are read.
@@ -272,6 +277,23 @@ func (d Duration) String() string {
 		return strconv.Itoa(int(t/(24*time.Hour))) + "d"
 	}
 	return time.Duration(d).String()
+}
+
+// Bytes is a number of bytes, as in "512KiB" or "1MiB".
+type Bytes int64
+
+// UnmarshalYAML reads a number with or without a unit.
+func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
+	v, err := units.ParseBase2Bytes(n.Value)
+	if err != nil {
+		plain, plainErr := strconv.ParseInt(n.Value, 10, 64)
+		if plainErr != nil {
+			return fmt.Errorf("line %d: %q is not a size like \"512KiB\" or \"1MiB\"", n.Line, n.Value)
+		}
+		v = units.Base2Bytes(plain)
+	}
+	*b = Bytes(v)
+	return nil
 }
 
 // An Error is a mistake in the file, with a hint what to do.
@@ -372,6 +394,12 @@ func (c *Config) setDefaults() {
 	for i := range c.Store.Scrape {
 		def(&c.Store.Scrape[i].Interval, 30*time.Second)
 	}
+	if c.Logs.JobLogs == "" {
+		c.Logs.JobLogs = "failed"
+	}
+	if c.Logs.JobLogLimit == 0 {
+		c.Logs.JobLogLimit = 1 << 20
+	}
 	def(&c.Metrics.Interval, 30*time.Second)
 	if c.SLO.Window == "" {
 		c.SLO.Window = "30d"
@@ -413,7 +441,7 @@ func (c *Config) check(name string) error {
 		return bad("metrics.remote_write: url is missing", "write it like http://mimir:8080/api/v1/push")
 	case time.Duration(c.Metrics.Interval) < time.Second:
 		return bad("metrics.interval: must be at least 1s", "the default is 30s")
-	case c.Logs.URL == "" && c.Logs != Logs{}:
+	case c.Logs.URL == "" && !reflect.DeepEqual(c.Logs, Logs{JobLogs: "failed", JobLogLimit: 1 << 20}):
 		return bad("logs: url is missing", "write it like http://loki:3100")
 	case c.Traces.OTLP == "" && c.Traces.Query == "" && (c.Traces.TokenFile != "" || c.Traces.CAFile != ""):
 		return bad("traces: neither otlp nor query is set", "write otlp like http://tempo:4318, query like http://tempo:3200")
@@ -433,6 +461,17 @@ func (c *Config) check(name string) error {
 	for name := range c.Metrics.RemoteWrite.Labels {
 		if !labelName.MatchString(name) {
 			return bad(fmt.Sprintf("metrics.remote_write.labels: %q is no name of a label", name), "use letters, digits and underscores, as in cluster")
+		}
+	}
+	if j := c.Logs.JobLogs; j != "failed" && j != "all" && j != "off" {
+		return bad(fmt.Sprintf("logs.job_logs: %q is not failed, all or off", j), "leave it out for failed")
+	}
+	if c.Logs.JobLogLimit < 1<<10 || c.Logs.JobLogLimit > 64<<20 {
+		return bad("logs.job_log_limit: must be between 1KiB and 64MiB", "leave it out for 1MiB")
+	}
+	for _, x := range c.Logs.Mask {
+		if re, err := regexp.Compile(x); err != nil || re.MatchString("") {
+			return bad(fmt.Sprintf("logs.mask: %q is no regular expression, or matches the empty text", x), "write it in Go's syntax (RE2), as in 'CUST-[0-9]+'")
 		}
 	}
 	type namedURL struct{ key, url string }

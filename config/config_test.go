@@ -37,6 +37,9 @@ func TestParseReadsAFullFileAndFillsInDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Logs.JobLogs != "failed" || c.Logs.JobLogLimit != 1<<20 {
+		t.Errorf("job logs %q up to %d, want those of failed jobs up to 1 MiB", c.Logs.JobLogs, c.Logs.JobLogLimit)
+	}
 	got := []any{c.Sources.GitLab[0].Backfill, c.Sources.Scaffolder.Poll, c.Store.Scrape[0].Interval, c.SLO.Window}
 	want := []any{Duration(30 * 24 * time.Hour), Duration(15 * time.Second), Duration(30 * time.Second), "30d"}
 	if d := cmp.Diff(want, got); d != "" {
@@ -62,6 +65,12 @@ func TestParseRefusesMistakesWithAHint(t *testing.T) {
 		{"an unknown trace store", "query: http://tempo:3200", "query: http://zipkin:9411, store: zipkin", "not tempo or jaeger", "asks the server"},
 		{"a kind of no trace store", "query: http://tempo:3200", "store: jaeger", "query, which is not set", "leave store out"},
 		{"a trace store without scheme", "otlp: http://tempo:4318", "otlp: tempo:4318", "traces.otlp", "https://host:port"},
+		{"an unknown kind of job logs", "tenant: \"\"}", "job_logs: some}", `"some" is not failed, all or off`, "failed"},
+		{"a size that is none", "tenant: \"\"}", "job_log_limit: big}", `"big" is not a size`, "explain config"},
+		{"a log that is too long", "tenant: \"\"}", "job_log_limit: 1GiB}", "between 1KiB and 64MiB", "1MiB"},
+		{"a rule that masks everything", "tenant: \"\"}", "mask: ['a*']}", "matches the empty text", "RE2"},
+		{"a rule that is none", "tenant: \"\"}", "mask: ['(']}", `"(" is no regular expression`, "RE2"},
+		{"job logs without a Loki", "logs: {url: http://loki:3100, tenant: \"\"}", "logs: {job_logs: all}", "logs: url is missing", "http://loki:3100"},
 		{"a token for no OTLP", "traces: {otlp", "metrics: {token_file: /run/secrets/otlp}\ntraces: {otlp", "belong to otlp", "remote_write has keys"},
 		{"a tenant for no remote write", "traces: {otlp", "metrics: {remote_write: {tenant: shop}}\ntraces: {otlp", "metrics.remote_write: url is missing", "/api/v1/push"},
 		{"a label with a dash", "traces: {otlp", "metrics: {remote_write: {url: 'http://mimir', labels: {my-job: a}}}\ntraces: {otlp", `"my-job" is no name of a label`, "underscores"},

@@ -59,6 +59,9 @@ func schemaOf(t reflect.Type) map[string]any {
 	if t == reflect.TypeFor[Duration]() {
 		return map[string]any{"type": "string", "pattern": `^(\d+[wd])*(\d+(\.\d+)?(h|m|s|ms))*$`}
 	}
+	if t == reflect.TypeFor[Bytes]() {
+		return map[string]any{"type": []string{"string", "integer"}, "pattern": `^\d+(\.\d+)?([KMG]i?B|B)?$`}
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return schemaOf(t.Elem())

@@ -3,7 +3,7 @@
 // inside its jobs before it is sent (docs/telemetry.md), so whatever a job runs can join it.
 //
 // The sub-packages do the I/O: correlate/otlp sends spans, correlate/loki sends and reads lines (LogStore), correlate/tempo and
-// correlate/jaeger read traces (TraceStore).
+// correlate/jaeger read traces (TraceStore), correlate/joblog reads the logs of jobs, of which ReadJobLog makes lines and spans.
 package correlate
 
 import (

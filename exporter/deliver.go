@@ -15,9 +15,15 @@ import (
 // itself. It gives the number of runs that the store refused while it took the others; when it fails, nothing is known of
 // any of them. Sending a run again must change nothing in the store.
 type Sender interface {
-	Name() string // "otlp", "loki"
+	Name() string // "otlp", "loki", "job_logs"
 	Send(ctx context.Context, runs []Run) (refused int, err error)
 }
+
+// A Selective is a Sender that some runs are nothing for: they never wait for it. Wants depends on the run alone and returns quickly.
+type Selective interface{ Wants(r *Run) bool }
+
+// A Batched is a Sender that wants fewer runs in one request than others.
+type Batched interface{ Batch() int }
 
 // A SendError says what to do about runs that were not sent. After any other error they are sent again, later and later.
 type SendError struct {
@@ -78,7 +84,7 @@ func NewSinkMetrics(reg prometheus.Registerer) *SinkMetrics {
 // DeliverOptions are the settings of Deliver.
 type DeliverOptions struct {
 	Outbox     Outbox        // required
-	Batch      int           // most runs in one request; default 200
+	Batch      int           // most runs in one request; default 200, or what a Batched wants
 	MinBackoff time.Duration // first pause after a failure; default 1s
 	MaxBackoff time.Duration // longest pause; default 5m
 	Logger     *slog.Logger  // default: discard
@@ -96,6 +102,9 @@ func Deliver(ctx context.Context, to Sender, o DeliverOptions) error {
 	}
 	if o.Batch <= 0 {
 		o.Batch = 200
+		if b, ok := to.(Batched); ok {
+			o.Batch = b.Batch()
+		}
 	}
 	if o.MinBackoff <= 0 {
 		o.MinBackoff = time.Second

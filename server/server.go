@@ -160,10 +160,18 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, engine.NewError("make the store's folder", "set store.path to a folder that this process may write to", err)
 	}
 	var outboxes []string
+	selective := map[string]exporter.Selective{}
 	for _, sink := range o.Sinks {
 		outboxes = append(outboxes, sink.Name())
+		if s, ok := sink.(exporter.Selective); ok {
+			selective[sink.Name()] = s
+		}
 	}
-	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes, Trace: correlate.TraceOfRun}); err != nil {
+	wanted := func(sink string, r *exporter.Run) bool {
+		s, ok := selective[sink]
+		return !ok || s.Wants(r)
+	}
+	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes, Wanted: wanted, Trace: correlate.TraceOfRun}); err != nil {
 		return nil, err
 	}
 	s.onStop(s.journal.Close)

@@ -104,3 +104,34 @@ func TestARunReachesTheTraceStoreOnceAcrossDowntimeAndRestart(t *testing.T) {
 		t.Errorf("%d more requests were sent", len(requests))
 	}
 }
+
+// A picky sender wants nothing, or tells what it was sent.
+type picky struct {
+	name  string
+	wants bool
+	sent  chan []exporter.Run
+}
+
+func (p picky) Name() string               { return p.name }
+func (p picky) Wants(r *exporter.Run) bool { return p.wants }
+
+func (p picky) Send(_ context.Context, runs []exporter.Run) (int, error) {
+	p.sent <- runs
+	return 0, nil
+}
+
+func TestARunWaitsOnlyForTheSinksThatWantIt(t *testing.T) {
+	source := executed{runs{make(chan struct{}, 1)}}
+	none, all := picky{"none", false, make(chan []exporter.Run, 1)}, picky{"all", true, make(chan []exporter.Run, 1)}
+	url, _, _ := run(t, Options{
+		Path: t.TempDir(), Sources: []Source{{Source: source, Poll: time.Hour}}, Sinks: []exporter.Sender{none, all},
+		Compile: func(ctx context.Context) (*Compiled, error) { return compile(ctx, "payments") },
+	})
+	<-source.synced
+	if runs := <-all.sent; len(runs) != 1 {
+		t.Errorf("%d runs were sent to the sink that wants them", len(runs))
+	}
+	if _, body := get(t, url+"/metrics"); !strings.Contains(body, `sightline_outbox_runs{sink="none"} 0`) || len(none.sent) != 0 {
+		t.Errorf("a run waits for a sink that does not want it, or was sent to it")
+	}
+}

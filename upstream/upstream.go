@@ -137,6 +137,7 @@ type call struct {
 	method string
 	header http.Header
 	body   []byte
+	read   func(io.Reader) ([]byte, error) // of a 2xx answer, instead of reading the whole of it; may be nil
 	take   func(shown string, h http.Header, body []byte) error
 }
 
@@ -191,7 +192,11 @@ func (c *Client) once(ctx context.Context, target *url.URL, what *call) (h http.
 	}
 	defer resp.Body.Close()
 	c.heard.answer(resp.Header, start, time.Now())
-	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxBytes+1))
+	read := func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, c.opts.MaxBytes+1)) }
+	if what.read != nil && resp.StatusCode/100 == 2 {
+		read = what.read
+	}
+	body, err := read(resp.Body)
 	c.meter.answered(strconv.Itoa(resp.StatusCode), time.Since(start))
 	if until, ok := pause(resp, time.Now()); ok {
 		c.gate.pause(until)

@@ -21,7 +21,7 @@ func addGitLab(o *server.Options, c *config.Config, pool *upstream.Pool) error {
 	var hooked []gitlab.Hooked
 	var onBus []*gitlab.Source
 	for i, g := range c.Sources.GitLab {
-		client, err := pool.Client(upstream.Options{Name: "gitlab", BaseURL: g.URL, TokenFile: g.TokenFile, CAFile: g.CAFile, CallsPerHour: g.CallsPerHour})
+		client, err := pool.Client(gitlabOptions(g))
 		if err != nil {
 			return err
 		}
@@ -75,4 +75,9 @@ func subscriptionID(c *config.Config) string {
 	}
 	sum := sha256.Sum256([]byte(c.Server.URL))
 	return "sightline-" + hex.EncodeToString(sum[:4])
+}
+
+// gitlabOptions are the same for all that ask a GitLab, so that they share its budget of calls.
+func gitlabOptions(g config.GitLab) upstream.Options {
+	return upstream.Options{Name: "gitlab", BaseURL: g.URL, TokenFile: g.TokenFile, CAFile: g.CAFile, CallsPerHour: g.CallsPerHour}
 }

@@ -163,7 +163,7 @@ tried again and again; /-/ready says what is missing.`,
 			if err := addGitLab(&o, c, pool); err != nil {
 				return err
 			}
-			if o.Sinks, err = sinks(c, pool); err != nil {
+			if o.Sinks, err = sinks(c, pool, log); err != nil {
 				return err
 			}
 			if o.Push, err = pushTargets(c); err != nil {

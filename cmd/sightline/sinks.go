@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/sightline-dev/sightline/config"
+	"github.com/sightline-dev/sightline/correlate"
+	"github.com/sightline-dev/sightline/correlate/joblog"
 	"github.com/sightline-dev/sightline/correlate/loki"
 	"github.com/sightline-dev/sightline/correlate/otlp"
 	"github.com/sightline-dev/sightline/exporter"
@@ -12,21 +15,47 @@ import (
 )
 
 // sinks makes the sinks that the configuration names. A client tries once: exporter.Deliver repeats what was not sent.
-func sinks(c *config.Config, pool *upstream.Pool) ([]exporter.Sender, error) {
+func sinks(c *config.Config, pool *upstream.Pool, log *slog.Logger) ([]exporter.Sender, error) {
 	var out []exporter.Sender
+	logs := joblog.Options{All: c.Logs.JobLogs == "all", Logger: log}
 	if t := c.Traces; t.OTLP != "" {
 		client, err := pool.Client(upstream.Options{Name: "otlp", BaseURL: t.OTLP, TokenFile: t.TokenFile, CAFile: t.CAFile, Tries: 1})
 		if err != nil {
 			return nil, fmt.Errorf("traces: %w", err)
 		}
-		out = append(out, otlp.New(client, version))
+		spans := otlp.New(client, version)
+		out, logs.Spans = append(out, spans), spans
 	}
 	if l := c.Logs; l.URL != "" {
 		client, err := pool.Client(upstream.Options{Name: "loki", BaseURL: l.URL, TokenFile: l.TokenFile, CAFile: l.CAFile, Tries: 1})
 		if err != nil {
 			return nil, fmt.Errorf("logs: %w", err)
 		}
-		out = append(out, loki.New(client, l.Tenant))
+		lines := loki.New(client, l.Tenant)
+		out, logs.Lines = append(out, lines), lines
+		if l.JobLogs != "off" {
+			if logs.Readers, err = logReaders(c, pool); err != nil {
+				return nil, err
+			}
+			out = append(out, joblog.New(logs))
+		}
+	}
+	return out, nil
+}
+
+// logReaders makes a reader of job logs for each system that the configuration names.
+func logReaders(c *config.Config, pool *upstream.Pool) ([]joblog.Reader, error) {
+	mask, err := correlate.NewMask(c.Logs.Mask)
+	if err != nil {
+		return nil, fmt.Errorf("logs.mask: %w", err)
+	}
+	var out []joblog.Reader
+	for _, g := range c.Sources.GitLab {
+		client, err := pool.Client(gitlabOptions(g))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, joblog.NewGitLab(client, g.CallsPerHour, int(c.Logs.JobLogLimit), mask))
 	}
 	return out, nil
 }

@@ -44,33 +44,62 @@ func (*Sink) Name() string { return "loki" }
 
 // Send sends the lines of the runs.
 func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err error) {
-	req := request(runs)
-	if len(req.Streams) == 0 {
-		return 0, nil
+	lines := make([]correlate.Line, 0, len(runs))
+	for _, r := range runs {
+		if l, ok := correlate.LineOf(r); ok {
+			lines = append(lines, l)
+		}
 	}
-	body, err := req.Marshal()
+	return 0, s.SendLines(ctx, lines)
+}
+
+// requestBytes is about the most text of one request: Loki's own limit is 4 MB a second of a tenant, with bursts of 6.
+const requestBytes = 1 << 20
+
+// SendLines sends lines, in as many requests as their length needs. Its errors are those of Send; a request that is rejected does not
+// hold back those after it.
+func (s *Sink) SendLines(ctx context.Context, lines []correlate.Line) error {
+	var rejected error
+	for len(lines) > 0 {
+		n, size := 0, 0
+		for n < len(lines) && (n == 0 || size+len(lines[n].Text) <= requestBytes) {
+			size += len(lines[n].Text)
+			n++
+		}
+		if err := s.post(ctx, lines[:n]); err != nil {
+			var se *exporter.SendError
+			if !errors.As(err, &se) || !se.Rejected {
+				return err
+			}
+			rejected = err
+		}
+		lines = lines[n:]
+	}
+	return rejected
+}
+
+func (s *Sink) post(ctx context.Context, lines []correlate.Line) error {
+	body, err := request(lines).Marshal()
 	if err != nil {
-		return 0, &exporter.SendError{Err: fmt.Errorf("encode log lines: %w", err), Rejected: true}
+		return &exporter.SendError{Err: fmt.Errorf("encode log lines: %w", err), Rejected: true}
 	}
 	if _, err := s.client.Post(ctx, "/loki/api/v1/push", s.header, snappy.Encode(nil, body)); err != nil {
 		err = fmt.Errorf("send log lines: %w", err)
 		var status *upstream.StatusError
 		if errors.As(err, &status) {
-			return 0, exporter.HTTPSendError(err, status.Code)
+			return exporter.HTTPSendError(err, status.Code)
 		}
-		return 0, err
+		return err
 	}
-	return 0, nil
+	return nil
 }
 
 // request groups the lines by stream; streams and the lines in them are sorted.
-func request(runs []exporter.Run) *push.PushRequest {
+func request(lines []correlate.Line) *push.PushRequest {
 	streams := map[string][]push.Entry{}
-	for _, r := range runs {
-		if l, ok := correlate.LineOf(r); ok {
-			key := selector(l.Labels)
-			streams[key] = append(streams[key], push.Entry{Timestamp: l.Time, Line: l.Text, StructuredMetadata: metadata(l.Metadata)})
-		}
+	for _, l := range lines {
+		key := selector(l.Labels)
+		streams[key] = append(streams[key], push.Entry{Timestamp: l.Time, Line: l.Text, StructuredMetadata: metadata(l.Metadata)})
 	}
 	req := &push.PushRequest{}
 	for labels, entries := range streams {

@@ -38,10 +38,21 @@ func (*Sink) Name() string { return "otlp" }
 
 // Send sends the spans of the runs that have one.
 func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err error) {
-	req := s.request(runs)
-	if len(req.ResourceSpans) == 0 {
+	spans := make([]correlate.Span, 0, len(runs))
+	for _, r := range runs {
+		if span, ok := correlate.SpanOf(r); ok {
+			spans = append(spans, span)
+		}
+	}
+	return s.SendSpans(ctx, spans)
+}
+
+// SendSpans sends spans. Its results are those of Send.
+func (s *Sink) SendSpans(ctx context.Context, spans []correlate.Span) (refused int, err error) {
+	if len(spans) == 0 {
 		return 0, nil
 	}
+	req := s.request(spans)
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	if err != nil { // a string that is not UTF-8
 		return 0, &exporter.SendError{Err: fmt.Errorf("encode spans: %w", err), Rejected: true}
@@ -59,18 +70,14 @@ func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err 
 	if proto.Unmarshal(answer, &took) != nil {
 		return 0, nil // taken, by a store that answers in its own words
 	}
-	return int(min(max(took.GetPartialSuccess().GetRejectedSpans(), 0), int64(len(runs)))), nil
+	return int(min(max(took.GetPartialSuccess().GetRejectedSpans(), 0), int64(len(spans)))), nil
 }
 
-// request groups the spans by resource, in the order of the runs.
-func (s *Sink) request(runs []exporter.Run) *collector.ExportTraceServiceRequest {
+// request groups the spans by resource, in their order.
+func (s *Sink) request(spans []correlate.Span) *collector.ExportTraceServiceRequest {
 	req := &collector.ExportTraceServiceRequest{}
 	groups := map[attribute.Distinct]*tracepb.ScopeSpans{}
-	for _, r := range runs {
-		span, ok := correlate.SpanOf(r)
-		if !ok {
-			continue
-		}
+	for _, span := range spans {
 		set := attribute.NewSet(span.Resource...)
 		group := groups[set.Equivalent()]
 		if group == nil {

@@ -39,6 +39,7 @@ type Options struct {
 	RunsPerEntity int                                        // recent runs kept per entity; default 50
 	Outboxes      []string                                   // sinks that every counted run is kept for until it is Sent; those of other sinks are deleted
 	Trace         func(*exporter.Run) (id [16]byte, ok bool) // the trace of a run, for exemplars; nil: no exemplars
+	Wanted        func(sink string, r *exporter.Run) bool    // whether a run waits for a sink; nil: every run waits for each
 	OutboxLimit   int                                        // unsent runs kept per sink before the oldest is dropped; default 50000
 }
 

@@ -59,6 +59,9 @@ func (c *change) enqueue(r *exporter.Run) error {
 		return err
 	}
 	for _, sink := range c.j.o.Outboxes {
+		if c.j.o.Wanted != nil && !c.j.o.Wanted(sink, r) {
+			continue
+		}
 		b := c.tx.Bucket(bucketOutbox).Bucket([]byte(sink))
 		seq, err := b.NextSequence()
 		if err != nil {
