@@ -292,16 +292,18 @@ func storeError(path string, err error) error {
 func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	e.evaluating.Lock() // an Evaluate that is under way ends first; and mu comes second everywhere
 	e.mu.Lock()
 	switch e.state {
 	case stateRunning, stateStopped:
 		e.mu.Unlock()
+		e.evaluating.Unlock()
 		return errors.New("engine was run before")
 	case stateClosed:
 		e.mu.Unlock()
+		e.evaluating.Unlock()
 		return errClosed
 	}
-	e.evaluating.Lock() // an Evaluate that is under way ends first
 	e.state, e.cancel, e.groups = stateRunning, cancel, nil
 	e.evaluating.Unlock()
 	var wg sync.WaitGroup
