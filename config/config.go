@@ -92,6 +92,8 @@ type GitLab struct {
 	CallsPerHour int      `yaml:"calls_per_hour,omitempty" doc:"Hard budget of API calls." example:"3600"`
 	Backfill     Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
 
+	FailureWindow Duration `yaml:"failure_window,omitempty" doc:"How long after a deployment to production a rollback, a fix or an alert of severity page is put down to it." example:"24h"`
+
 	WebhookSecretFiles []string `yaml:"webhook_secret_files,omitempty" doc:"Files with the secret tokens or signing secrets of webhooks at /webhooks/gitlab, one each; all are active."`
 	BackstageEvents    bool     `yaml:"backstage_events,omitempty" doc:"Take the webhooks that GitLab sends to Backstage (/api/events/http/gitlab) from Backstage's event bus."`
 	Groups             []string `yaml:"groups,omitempty" doc:"Groups (full path or id) whose projects are read too where no entity names them; each is reported, and counts for the platform owner."`
@@ -383,6 +385,7 @@ func (c *Config) setDefaults() {
 		g := &c.Sources.GitLab[i]
 		def(&g.Poll, 30*time.Second)
 		def(&g.Backfill, 30*24*time.Hour)
+		def(&g.FailureWindow, 24*time.Hour)
 		if g.CallsPerHour == 0 {
 			g.CallsPerHour = 3600
 		}

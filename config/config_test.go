@@ -20,7 +20,7 @@ sources:
   backstage: {metrics_urls: [http://localhost:9464/metrics]}
   scaffolder: {}
   gitlab:
-    - {url: https://gitlab.example.com, token_file: /run/secrets/gitlab, webhook_secret_files: [/run/secrets/hook], groups: [], poll: 30s, calls_per_hour: 3600, backfill: 30d}
+    - {url: https://gitlab.example.com, token_file: /run/secrets/gitlab, webhook_secret_files: [/run/secrets/hook], groups: [], poll: 30s, calls_per_hour: 3600, backfill: 30d, failure_window: 24h}
 store: {path: ./data, retention: 40d, scrape: [{job: shop, targets: [localhost:8080]}]}
 alertmanager: {url: http://alertmanager:9093, receivers: {slack: {api_url_file: /etc/alertmanager/secrets/slack}, email: {smarthost: mail:587, from: slo@example.com}}}
 ruler: {url: http://mimir:8080/prometheus/config/v1/rules, tenant: platform, max_groups: 70}

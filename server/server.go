@@ -27,6 +27,7 @@ import (
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/dora"
 	"github.com/sightline-dev/sightline/exporter/journal"
 	"github.com/sightline-dev/sightline/exporter/push"
 	"github.com/sightline-dev/sightline/plan"
@@ -197,6 +198,12 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 		s.onStop(s.engine.Close)
 		s.store = newStoreWatch(s.engine, s.metrics, o.Now)
+	}
+	alerts := &incidents{store: s.store.querier, now: o.Now}
+	for _, src := range o.Sources {
+		if user, ok := src.Source.(interface{ UseIncidents(f dora.Incidents) }); ok {
+			user.UseIncidents(alerts.of)
+		}
 	}
 	if first != nil {
 		if err := s.take(first, nil, true); err != nil {

@@ -25,7 +25,7 @@ func addGitLab(o *server.Options, c *config.Config, pool *upstream.Pool) error {
 		if err != nil {
 			return err
 		}
-		s, err := gitlab.New(client, gitlab.Options{URL: g.URL, Groups: g.Groups, First: i == 0, Backfill: time.Duration(g.Backfill), Poll: time.Duration(g.Poll), Now: time.Now, Logger: o.Logger})
+		s, err := gitlab.New(client, gitlab.Options{URL: g.URL, Groups: g.Groups, First: i == 0, Backfill: time.Duration(g.Backfill), Poll: time.Duration(g.Poll), FailureWindow: time.Duration(g.FailureWindow), Now: time.Now, Logger: o.Logger})
 		if err != nil {
 			return err
 		}

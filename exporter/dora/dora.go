@@ -18,6 +18,7 @@
 package dora
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -75,6 +76,9 @@ type Incident struct {
 	Began  time.Time   `json:"began"`
 	Ended  time.Time   `json:"ended,omitzero"`
 }
+
+// Incidents gives those of entities that had not ended at a time, with the same ids each time. One that lasts has no end yet.
+type Incidents func(ctx context.Context, entities []catalog.Ref, from time.Time) ([]Incident, error)
 
 // Options are the settings of a step.
 type Options struct {

@@ -29,8 +29,8 @@ const (
 	givenUp = time.Hour
 )
 
-// Incidents gives the times from a time on in which entities were broken.
-type Incidents func(ctx context.Context, entities []catalog.Ref, from time.Time) ([]dora.Incident, error)
+// UseIncidents lets deployments fail by incidents of their entities, too. It is called before the first Sync.
+func (s *Source) UseIncidents(f dora.Incidents) { s.learn = f }
 
 // deployment is a row of the list of deployments.
 type deployment struct {
@@ -253,10 +253,10 @@ func (r *deploymentReading) take(ctx context.Context, rows []deployment, until t
 // incidents gives those of the entities that were deployed to production. Those that cannot be read are read the next time.
 func (r *deploymentReading) incidents(ctx context.Context, until time.Time) []dora.Incident {
 	entities := r.DORA.Entities()
-	if r.opts.Incidents == nil || len(entities) == 0 || until.Before(r.Start) {
+	if r.learn == nil || len(entities) == 0 || until.Before(r.Start) {
 		return nil
 	}
-	list, err := r.opts.Incidents(ctx, entities, latest(r.Start, until.Add(-incidentsBack)))
+	list, err := r.learn(ctx, entities, latest(r.Start, until.Add(-incidentsBack)))
 	if err != nil {
 		r.opts.Logger.Warn("alerts cannot be read; no deployment fails by them until they can", "source", "gitlab", "host", r.host, "project", r.project.Path, "error", err)
 	}

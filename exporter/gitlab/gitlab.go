@@ -27,6 +27,7 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/dora"
 	"github.com/sightline-dev/sightline/upstream"
 )
 
@@ -41,7 +42,6 @@ type Options struct {
 	Now      func() time.Time // default time.Now
 
 	FailureWindow time.Duration // how long after a deployment a rollback, fix or incident is put down to it; default 24h
-	Incidents     Incidents     // nil: no deployment fails by an incident
 
 	Logger *slog.Logger // default: discard
 }
@@ -64,6 +64,7 @@ type Source struct {
 	retired  map[int64]bool // projects of which nothing is shown as active, because nobody names them
 
 	hooks      hooks
+	learn      dora.Incidents // nil: no deployment fails by an incident
 	graph      graph
 	downstream downstream
 }

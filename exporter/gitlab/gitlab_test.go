@@ -20,6 +20,7 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/dora"
 	"github.com/sightline-dev/sightline/exporter/gitlab/fakegitlab"
 	"github.com/sightline-dev/sightline/exporter/journal"
 	"github.com/sightline-dev/sightline/upstream"
@@ -67,7 +68,7 @@ type world struct {
 	journal   *journal.Journal
 	source    *Source
 	groups    []string
-	incidents Incidents
+	incidents dora.Incidents
 	graphql   bool // GitLab has GraphQL
 	least     int  // projects that are worth a query
 }
@@ -125,11 +126,12 @@ func (w *world) restart() {
 	if w.graphql {
 		api = graphAPI{w.api}
 	}
-	s, err := New(api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1, Incidents: w.incidents})
+	s, err := New(api, Options{URL: "https://gitlab.example.com:8443/git", Groups: w.groups, First: true, Now: func() time.Time { return w.now }, Workers: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.source = s
+	s.UseIncidents(w.incidents)
 	s.graph.least = w.least
 }
 
