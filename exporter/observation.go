@@ -101,7 +101,7 @@ var kinds = map[ObservationKind]kind{
 		[]string{"tags"},
 	}, []float64{5, 30, 60, 300, 900, 3600}},
 	Journey: {Family{
-		"sightline_journey_seconds", "Time from a scaffolder task to a milestone of what it made: project, first_pipeline, first_green, first_deployment.", "histogram",
+		"sightline_journey_seconds", "Time from the creation of a scaffolder task to a milestone of the GitLab project that it made: project, first_pipeline, first_green, first_deployment. The entity is the template, the owner that of what was made.", "histogram",
 		[]string{"template", "milestone"},
 	}, []float64{60, 300, 900, 3600, 4 * 3600, day, 7 * day}},
 }

@@ -154,6 +154,9 @@ tried again and again; /-/ready says what is missing.`,
 					if err != nil {
 						return err
 					}
+					for _, g := range c.Sources.GitLab {
+						tasks.Follow(g.URL)
+					}
 					o.Sources = append(o.Sources, server.Source{Source: tasks, Poll: time.Duration(c.Sources.Scaffolder.Poll)})
 				}
 				if c.Server.Auth.Backstage {

@@ -171,6 +171,9 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 	if s.hooks.waiting() {
 		s.hooks.wake()
 	}
+	if err := s.followJourneys(ctx, g, to); err != nil {
+		return err
+	}
 	if err := s.retire(ctx, byProject, to); err != nil {
 		return err
 	}

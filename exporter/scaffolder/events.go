@@ -77,6 +77,7 @@ type event struct {
 		StepID  stepID          `json:"stepId"`
 		Status  string          `json:"status"`
 		Error   json.RawMessage `json:"error"`
+		Output  json.RawMessage `json:"output"` // of a completion
 	} `json:"body"`
 }
 

@@ -48,6 +48,8 @@ type Source struct {
 	api  API
 	base *url.URL
 	now  func() time.Time
+
+	makes []*url.URL // systems on which tasks make projects
 }
 
 // New makes a Source. baseURL is Backstage's address, which is where the host of the runs comes from; now is the
@@ -109,6 +111,7 @@ type found struct {
 	id   string
 	mark seen
 	runs []exporter.Run
+	made []made
 }
 
 // A reading is one Sync.
@@ -170,6 +173,9 @@ func (c *reading) run(ctx context.Context, stored bool) error {
 		if err := c.count(ctx, c.held, false); err != nil {
 			return errors.Join(append(c.errs, err)...)
 		}
+	}
+	if err := c.ready(ctx); err != nil {
+		return errors.Join(append(c.errs, err)...)
 	}
 	if since := newest.Add(-slack); since.After(c.Since) {
 		c.Since = since
@@ -272,6 +278,7 @@ func (c *reading) take(ctx context.Context, tasks []task, unfinished bool) error
 				break
 			}
 			past, rest := c.split(c.finished(t, events, f.mark))
+			f.made = c.made(t, events, slices.Concat(past.runs, rest.runs))
 			if len(past.runs) > 0 {
 				f.mark.Event, f.runs = past.event, past.runs
 				f.mark.Done = t.terminal() && len(rest.runs) == 0
@@ -317,6 +324,9 @@ func (c *reading) split(finishes []finish) (past, rest finish) {
 
 // count commits the runs of tasks together with the knowledge that they were read.
 func (c *reading) count(ctx context.Context, tasks []found, history bool) error {
+	if err := c.leave(ctx, tasks); err != nil {
+		return err
+	}
 	var runs []exporter.Run
 	for _, f := range tasks {
 		c.Tasks[f.id] = f.mark
