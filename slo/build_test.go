@@ -210,3 +210,36 @@ func TestAnObjectiveThatNobodyAskedForNeverPages(t *testing.T) {
 		t.Errorf("a declared one pages (-want +got):\n%s", d)
 	}
 }
+
+func TestNoTrafficIsBadOnlyWhereSomethingIsToBeThere(t *testing.T) {
+	site := service("no-traffic", "bad")
+	site.Type = "website"
+	if _, problems := build(t, site); len(problems) > 0 {
+		t.Errorf("problems of a web site: %q", problems)
+	}
+	_, problems := build(t, service("no-traffic", "bad"))
+	want := []string{"svc/catalog-info.yaml:10 warning no-traffic no-traffic-kind: no indicator of this entity counts samples or time, so that no traffic cannot be bad; it is ignored"}
+	if d := cmp.Diff(want, problems); d != "" {
+		t.Errorf("problems of a service (-want +got):\n%s", d)
+	}
+}
+
+func TestAnIndicatorWithoutDefaultsIsMadeWhereItIsAskedFor(t *testing.T) {
+	pipelines := func(annotations ...string) *catalog.Entity {
+		e := service(append(annotations, "objective.availability", "off", "objective.latency", "off")...)
+		e.Annotations["gitlab.com/project-slug"] = "shop/checkout"
+		return e
+	}
+	objectives, problems := build(t, pipelines())
+	if d := cmp.Diff([]string{"pipeline_success 85% 30d ticket profile"}, objectives); d != "" || len(problems) > 0 {
+		t.Errorf("problems %q, objectives (-want +got):\n%s", problems, d)
+	}
+	objectives, problems = build(t, pipelines("objective.pipeline-duration", "95@10m"))
+	if d := cmp.Diff([]string{"pipeline_duration 95% 30d page annotation", "pipeline_success 85% 30d ticket profile"}, objectives); d != "" || len(problems) > 0 {
+		t.Errorf("problems %q, objectives (-want +got):\n%s", problems, d)
+	}
+	_, problems = build(t, pipelines("objective.pipeline-duration", "95@7m"))
+	if len(problems) != 1 || !strings.Contains(problems[0], "error objective.pipeline-duration objective-threshold: no bucket ends at the threshold 420; the nearest end at 300 and 600") {
+		t.Errorf("problems of a threshold between two buckets: %q", problems)
+	}
+}
