@@ -98,7 +98,7 @@ func pipelineOf(n int) (runs []exporter.Run, seen []exporter.Observation) {
 			ID: j.ID, Kind: exporter.RunnerWait, Entity: entity, Owner: p.Owner, Labels: []string{"docker"}, Value: float64(n % 20), At: at,
 		})
 	}
-	for kind, labels := range map[exporter.ObservationKind][]string{exporter.Coverage: {p.Pipeline}, exporter.Deployments: {"production", "success"}, exporter.LeadTime: {"production", "total"}} {
+	for kind, labels := range map[exporter.ObservationKind][]string{exporter.Coverage: {p.Pipeline, p.RefKind}, exporter.Deployments: {"production", "success"}, exporter.LeadTime: {"production", "total"}} {
 		seen = append(seen, exporter.Observation{ID: p.ID, Kind: kind, Entity: entity, Owner: p.Owner, Labels: labels, Value: 0.5, At: at})
 	}
 	return runs, seen
