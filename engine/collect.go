@@ -53,8 +53,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 //   - all samples of a pass have the same timestamp, unless a metric carries its own;
 //   - the labels le and quantile are written as floats ("1.0");
 //   - a series that is gone gets a staleness marker;
-//   - a counter or classic histogram that appears between two passes with a created timestamp after the earlier one gets
-//     a zero at the earlier one's time, so that its first increments count. A created timestamp that is absent, zero or
+//   - a counter or classic histogram that appears between two passes with a created timestamp not before the earlier
+//     one gets a zero at the earlier one's time, so that its first increments count. A created timestamp that is absent, zero or
 //     earlier (a counter that starts from history) gets none.
 //
 // There are no labels job and instance, and no series up.
@@ -249,7 +249,7 @@ func (p *pass) float(name string, m *dto.Metric, extraName, extraValue string, v
 	if m.TimestampMs != nil {
 		at, s.unaided = m.GetTimestampMs(), true
 	}
-	if c := p.c; fresh && created > c.last && c.last < at && !s.unaided {
+	if c := p.c; fresh && created >= c.last && c.last < at && !s.unaided {
 		// It was not there at the last pass, so that is where it was still 0, also when it was created between this pass's
 		// time and its gathering. Where that instant is taken, by a marker
 		// of an earlier life of the series, the created timestamp itself is as good.

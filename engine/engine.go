@@ -34,6 +34,7 @@ const (
 	defaultInterval  = time.Minute
 	maxBlock         = 31 * 24 * time.Hour
 	maxSamples       = 50_000_000
+	blockReload      = 2 * time.Second // how often the store looks for new blocks
 	queryTimeout     = 2 * time.Minute
 )
 
@@ -116,6 +117,9 @@ type Engine struct {
 
 	gone atomic.Bool // Close was called; apart from mu, which is held while rules are swapped
 
+	newest time.Time // of all samples at the opening
+
+	filling    sync.Mutex // one Fill at a time
 	evaluating sync.Mutex // one Evaluate at a time, and never while SetRules swaps groups
 	closeOnce  sync.Once
 	closeErr   error
@@ -203,6 +207,8 @@ func Open(opts Options) (_ *Engine, err error) {
 	tsdbOpts.RetentionDuration = opts.Retention.Milliseconds()
 	tsdbOpts.MaxBlockDuration = max(tsdbOpts.MinBlockDuration, min(maxBlock, opts.Retention/10).Milliseconds())
 	tsdbOpts.WALCompression = compression.Snappy
+	tsdbOpts.OutOfOrderTimeWindow = opts.Retention.Milliseconds()
+	tsdbOpts.BlockReloadInterval = blockReload
 	e.db, err = tsdb.Open(opts.Path, e.log.With("component", "tsdb"), e.reg, tsdbOpts, nil)
 	if err != nil {
 		return nil, storeError(opts.Path, err)
@@ -212,6 +218,13 @@ func Open(opts Options) (_ *Engine, err error) {
 			err = errors.Join(err, e.db.Close())
 		}
 	}()
+	if _, err := moveFill(opts.Path); err != nil { // now that the folder is ours
+		return nil, storeError(opts.Path, err)
+	}
+	e.newest = time.UnixMilli(max(e.border(), e.db.Head().MaxTime()))
+	if len(e.db.Blocks()) == 0 && e.db.Head().NumSeries() == 0 {
+		e.newest = time.Time{}
+	}
 
 	e.metrics = newMetrics(e.reg)
 	e.promql = promql.NewEngine(promql.EngineOpts{
@@ -354,6 +367,8 @@ func (e *Engine) Close() error {
 		}
 		e.evaluating.Lock()
 		defer e.evaluating.Unlock()
+		e.filling.Lock() // it gives up soon
+		defer e.filling.Unlock()
 		e.mu.Lock()
 		e.state = stateClosed
 		e.mu.Unlock()
@@ -366,6 +381,9 @@ func (e *Engine) Close() error {
 	})
 	return e.closeErr
 }
+
+// Newest is the time of the newest sample that the store held when it was opened; the zero time where it held none.
+func (e *Engine) Newest() time.Time { return e.newest }
 
 func (e *Engine) closed() bool { return e.gone.Load() }
 
@@ -488,8 +506,8 @@ func CheckRange(from, to time.Time, step time.Duration) error {
 	return nil
 }
 
-// RemoteWriteHandler receives Prometheus remote write, versions 1 and 2. Samples that are older than the newest of
-// their series are refused, as by Prometheus without an out-of-order window.
+// RemoteWriteHandler receives Prometheus remote write, versions 1 and 2. Samples may come late and out of order, as long
+// as they are younger than Options.Retention.
 func (e *Engine) RemoteWriteHandler() http.Handler { return e.guard(e.write) }
 
 // guard answers 503 after Close.

@@ -98,6 +98,7 @@ type Server struct {
 	info     exporter.EntityInfo
 	journal  *journal.Journal
 	engine   *engine.Engine // nil with a remote store
+	history  *historian     // nil with a remote store, and where Options.History made the past
 	store    *storeWatch
 	web      *webConfig
 	listener net.Listener
@@ -168,11 +169,12 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 			selective[sink.Name()] = s
 		}
 	}
+	past := o.Remote == nil && o.History == nil
 	wanted := func(sink string, r *exporter.Run) bool {
 		s, ok := selective[sink]
 		return !ok || s.Wants(r)
 	}
-	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes, Wanted: wanted, Trace: correlate.TraceOfRun}); err != nil {
+	if s.journal, err = journal.Open(filepath.Join(o.Path, "journal.db"), journal.Options{Logger: s.log, Now: o.Now, Outboxes: outboxes, Wanted: wanted, Trace: correlate.TraceOfRun, Past: past}); err != nil {
 		return nil, err
 	}
 	s.onStop(s.journal.Close)
@@ -189,14 +191,22 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 				return nil, err
 			}
 		}
+		gatherer := prometheus.Gatherer(s.registry)
+		if past {
+			s.history = newHistorian(s.journal, o.Sources, s.log, o.Now)
+			gatherer = s.history.gatherer(gatherer)
+		}
 		s.engine, err = engine.Open(engine.Options{
-			Path: path, Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: s.registry,
-			ScrapeInterval: 30 * time.Second, Scrape: o.Scrape, Alertmanagers: o.Alerting, Now: o.Now,
+			Path: path, Retention: o.Retention, Logger: s.log, Registerer: s.registry, Gatherer: gatherer,
+			ScrapeInterval: collectEvery, Scrape: o.Scrape, Alertmanagers: o.Alerting, Now: o.Now,
 		})
 		if err != nil {
 			return nil, err
 		}
 		s.onStop(s.engine.Close)
+		if past {
+			s.history.start(s.engine)
+		}
 		s.store = newStoreWatch(s.engine, s.metrics, o.Now)
 	}
 	alerts := &incidents{store: s.store.querier, now: o.Now}
@@ -235,6 +245,9 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	})
 	return s, nil
 }
+
+// collectEvery is how often the embedded store takes in Sightline's own metrics.
+const collectEvery = 30 * time.Second
 
 // bodyTime is how long a request may take to come in. It is longer than the longest query, which it would cut off.
 const bodyTime = 5 * time.Minute
@@ -346,7 +359,12 @@ func (s *Server) follow(ctx context.Context, src Source) {
 	}
 	err := exporter.Follow(ctx, src.Source, exporter.FollowOptions{
 		Poll: src.Poll, MaxBackoff: src.MaxBackoff, Graph: graph, Sink: s.journal, Logger: s.log, Metrics: s.sources,
-		Synced: func(err error) { s.status.note(src.Name(), src.Host(), err, s.opts.Now()) },
+		Synced: func(err error) {
+			s.status.note(src.Name(), src.Host(), err, s.opts.Now())
+			if s.history != nil {
+				s.history.synced(ctx, src.Name(), src.Host(), err)
+			}
+		},
 	})
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("a source stopped", "source", src.Name(), "host", src.Host(), "error", err)

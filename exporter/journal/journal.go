@@ -40,6 +40,7 @@ type Options struct {
 	Outboxes      []string                                   // sinks that every counted run is kept for until it is Sent; those of other sinks are deleted
 	Trace         func(*exporter.Run) (id [16]byte, ok bool) // the trace of a run, for exemplars; nil: no exemplars
 	Wanted        func(sink string, r *exporter.Run) bool    // whether a run waits for a sink; nil: every run waits for each
+	Past          bool                                       // keep when counters grew that nobody saw grow, until it is released; see Past
 	OutboxLimit   int                                        // unsent runs kept per sink before the oldest is dropped; default 50000
 }
 
@@ -61,6 +62,7 @@ type Journal struct {
 	mu      sync.RWMutex
 	state   state
 	cursors map[string]string
+	held    map[string]time.Time     // by source: since when
 	arrived map[string]chan struct{} // by sink; not changed after Open
 }
 
@@ -100,7 +102,7 @@ var (
 	bucketActive  = []byte("active")
 	bucketRecent  = []byte("recent") // entity, 0, inverted time, id → run
 	bucketOutbox  = []byte("outbox") // a bucket per sink: finish in unix milliseconds, sequence → run
-	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent, bucketOutbox}
+	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent, bucketOutbox, bucketPast}
 )
 
 const format = "2"
@@ -223,7 +225,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
+		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, held: map[string]time.Time{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
@@ -235,6 +237,9 @@ func open(path string, o Options) (j *Journal, err error) {
 	}
 	if err := db.Update(j.loadOutbox); err != nil {
 		return nil, fmt.Errorf("open the outbox of journal %s: %w", path, err)
+	}
+	if err := db.Update(j.loadPast); err != nil {
+		return nil, fmt.Errorf("open the past of journal %s: %w", path, err)
 	}
 	return j, nil
 }
@@ -500,7 +505,11 @@ func (j *Journal) apply(group []*request) (err error) {
 	c := &change{
 		j: j, old: &j.state, tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]*exporter.Run{}, names: map[nameScope]map[string]bool{},
 		capped: map[string]uint64{}, recent: map[string]int{}, cursors: map[string]string{}, queued: map[string]int{}, dropped: map[string]uint64{}, now: j.o.Now(),
+		grown: map[historyKey][]exporter.Step{},
 	}
+	j.mu.RLock()
+	c.held = maps.Clone(j.held)
+	j.mu.RUnlock()
 	err = j.db.Update(func(tx *bolt.Tx) error {
 		if err := j.failAt("begin"); err != nil {
 			return err
@@ -550,6 +559,10 @@ type change struct {
 	queued  map[string]int // what the outbox of each sink gained, less what it lost
 	dropped map[string]uint64
 	key     []byte
+
+	held     map[string]time.Time
+	released []string // sources whose hold ends
+	grown    map[historyKey][]exporter.Step
 }
 
 // ofTask tells observations of tasks apart.
@@ -590,6 +603,9 @@ func (c *change) batch(b *exporter.Batch) error {
 		if err := c.observe(&b.Seen[i], b); err != nil {
 			return err
 		}
+	}
+	if err := c.storePast(b); err != nil {
+		return err
 	}
 	for _, id := range b.Gone {
 		if _, ok := c.activeRun(id.String()); ok {
@@ -680,6 +696,9 @@ func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
 		return c.name(nameScope{exporter.LevelObservation, o.ID.Source, entity, system, string(o.Kind) + " " + label}, value)
 	})
 	c.tally(k, o.ID.Host, b).Take(o)
+	if !o.Declare {
+		c.grew(k, o.ID.Host, b, o.At, o.Value)
+	}
 	return nil
 }
 
@@ -763,6 +782,7 @@ func (c *change) count(r *exporter.Run, b *exporter.Batch) {
 	t := c.tally(k, r.ID.Host, b)
 	t.Count++
 	exemplify(t, 1)
+	c.grew(k, r.ID.Host, b, r.Finished, 1)
 	k.Attempt = ""
 	if r.Duration != nil {
 		k.Measure = exporter.MeasureExecuting
@@ -819,9 +839,12 @@ func (c *change) tally(k exporter.TallyKey, host string, b *exporter.Batch) *exp
 
 // release makes history visible.
 func (c *change) release(which func(historyKey) bool) error {
+	var errs []error
 	one := func(h historyKey, t *exporter.Tally) {
 		c.history[h] = nil
-		if have := c.old.tallies[h.key]; have != nil {
+		have := c.old.tallies[h.key]
+		errs = append(errs, c.releasePast(h, t, have == nil))
+		if have != nil {
 			return // exposed already: history is not news
 		}
 		if have := c.tallies[h.key]; have != nil {
@@ -841,7 +864,7 @@ func (c *change) release(which func(historyKey) bool) error {
 			one(h, t)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // remember keeps a finished pipeline among the recent runs of its entity.
@@ -963,6 +986,9 @@ func (c *change) publish() {
 		}
 	}
 	c.publishOutbox()
+	for _, source := range c.released {
+		delete(c.j.held, source)
+	}
 }
 
 // Snapshot gives all visible counters. It does no I/O.
