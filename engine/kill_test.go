@@ -50,6 +50,13 @@ func appendUntilKilled(path string) error {
 			return err
 		}
 		fmt.Println("appended", n)
+		if n%50 == 0 {
+			if got, err := e.Query(ctx, "last_over_time(r[1h])", time.Now().Add(time.Minute)); err != nil {
+				return err
+			} else if len(got) > 0 {
+				fmt.Println("a rule has written")
+			}
+		}
 	}
 }
 
@@ -80,8 +87,8 @@ func TestAStoreSurvivesAKill(t *testing.T) {
 	}
 }
 
-// killed starts a process on the store, which must hold want samples at least, lets it append some and kills it with
-// SIGKILL. It gives the number of samples that are acknowledged then.
+// killed starts a process on the store, which must hold want samples at least, lets it append some, and a rule write, and
+// kills it with SIGKILL. It gives the number of samples that are acknowledged then.
 func killed(t *testing.T, path string, want, some int) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAStoreSurvivesAKill$", "-test.timeout=2m")
@@ -95,7 +102,7 @@ func killed(t *testing.T, path string, want, some int) int {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	n, first, last := 0, "", ""
+	n, first, last, ruled := 0, "", "", false
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		last = lines.Text()
 		if rest, ok := strings.CutPrefix(last, "serving "); ok {
@@ -108,7 +115,8 @@ func killed(t *testing.T, path string, want, some int) int {
 			}
 			first = url
 		}
-		if _, err := fmt.Sscanf(last, "appended %d", &n); err == nil && n >= want+some {
+		ruled = ruled || last == "a rule has written"
+		if _, err := fmt.Sscanf(last, "appended %d", &n); err == nil && n >= want+some && ruled {
 			if first == "" {
 				t.Error("it did not say where it serves")
 			}

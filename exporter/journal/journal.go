@@ -105,7 +105,7 @@ var (
 	buckets       = [][]byte{bucketMeta, bucketCursors, bucketCounted, bucketTallies, bucketHistory, bucketActive, bucketRecent, bucketOutbox, bucketPast}
 )
 
-const format = "2"
+const format = "3"
 
 var errCorrupt = errors.New("journal is damaged")
 
