@@ -123,7 +123,7 @@ func TestMetricsArePushedToAnotherServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := executed{runs{make(chan struct{}, 1)}}
-	here, _, _ := run(t, Options{Path: t.TempDir(), Compile: compiled, Sources: []Source{{Source: source, Poll: time.Hour}}, Push: []push.Target{to}, PushEvery: 50 * time.Millisecond})
+	here, _, _ := run(t, Options{Path: t.TempDir(), Compile: compiled, Sources: []Source{{Source: source, Poll: time.Hour}}, Push: []push.Target{to}, PushEvery: 3 * time.Second})
 	<-source.synced
 	query := "/api/v1/query?query=" + url.QueryEscape(`cicd_pipeline_runs_total{job="sightline",cicd_pipeline_result="success"} == 1`)
 	for deadline := time.Now().Add(20 * time.Second); ; {
