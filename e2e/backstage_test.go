@@ -430,7 +430,7 @@ func TestBesideARealBackstage(t *testing.T) {
 		first.counts(p)
 	}
 
-	t.Log("what a first start finds is a starting value")
+	t.Log("what a first start finds is in the past, where it happened, and pages nobody")
 	{
 		second := watch(t, p.url, backstageToken, t.TempDir())
 		second.ready()
@@ -440,7 +440,10 @@ func TestBesideARealBackstage(t *testing.T) {
 			total += n
 		}
 		first.increase(total)
-		second.increase(0)
+		second.increase(total)
+		if code, body := second.query(`ALERTS{severity="page"}`); code != http.StatusOK || !strings.Contains(string(body), `"result":[]`) {
+			t.Errorf("pages after a first start: %d %s", code, body)
+		}
 		p.failing()
 		second.counts(p)
 		first.counts(p)
@@ -509,12 +512,18 @@ func TestBesideARealBackstage(t *testing.T) {
 	}
 }
 
+// query asks the embedded Prometheus.
+func (w *watcher) query(expr string) (int, []byte) {
+	w.t.Helper()
+	return w.api("/api/v1/query?query="+url.QueryEscape(expr), "the-api-token")
+}
+
 // increase waits until the embedded Prometheus has seen the counters of tasks grow by so much.
 func (w *watcher) increase(want int) {
 	w.t.Helper()
 	const expr = "sum(max_over_time(cicd_pipeline_runs_total[1h]) - min_over_time(cicd_pipeline_runs_total[1h]))"
 	eventually(w.t, 90*time.Second, func() error {
-		code, body := w.api("/api/v1/query?query="+url.QueryEscape(expr), "the-api-token")
+		code, body := w.query(expr)
 		var answer struct {
 			Data struct {
 				Result []struct{ Value [2]any }
