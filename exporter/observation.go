@@ -67,7 +67,7 @@ var kinds = map[ObservationKind]kind{
 	FirstFeedback: {Family{
 		"sightline_first_feedback_seconds", "Time until the first finished pipeline of a merge request (since it was opened) or of a commit (since its pipeline was made).", "histogram",
 		[]string{"of"},
-	}, []float64{60, 300, 900, 3600}},
+	}, []float64{300, 900, 3600}},
 	LostTime: {Family{
 		"sightline_pipeline_lost_seconds_total", "Time of attempts at jobs that were retried (cause retry), and time that jobs waited for a runner (cause queue).", "counter",
 		[]string{"cause"},
@@ -99,7 +99,7 @@ var kinds = map[ObservationKind]kind{
 	RunnerWait: {Family{
 		"sightline_runner_wait_seconds", "Time that jobs waited for a runner until they started, by the set of tags that they asked for.", "histogram",
 		[]string{"tags"},
-	}, []float64{10, 60, 300, 900}},
+	}, []float64{30, 300}},
 	Journey: {Family{
 		"sightline_journey_seconds", "Time from the creation of a scaffolder task to a milestone of the GitLab project that it made: project, first_pipeline, first_green, first_deployment. The entity is the template, the owner that of what was made.", "histogram",
 		[]string{"template", "milestone"},

@@ -41,8 +41,14 @@ type environment struct {
 	reload         <-chan os.Signal // asks serve to read its configuration again
 }
 
+// gcPercent is Prometheus's own default: a quarter less memory than Go's, for little time.
+const gcPercent = 75
+
 func main() {
 	_ = quiet.Silenced
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)

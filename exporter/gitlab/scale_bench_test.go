@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,6 +65,7 @@ func child(url string) error {
 		return err
 	}
 	g := graphOfProjects(n)
+	debug.SetGCPercent(75) // as cmd/sightline sets it
 	j, err := journal.Open(os.Getenv(childJournal), journal.Options{})
 	if err != nil {
 		return err
