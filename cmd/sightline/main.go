@@ -41,7 +41,7 @@ type environment struct {
 	reload         <-chan os.Signal // asks serve to read its configuration again
 }
 
-// gcPercent is Prometheus's own default: a quarter less memory than Go's, for little time.
+// gcPercent is Prometheus's own default: less memory than with Go's, for a little time.
 const gcPercent = 75
 
 func main() {
