@@ -244,21 +244,6 @@ func open(path string, o Options) (j *Journal, err error) {
 	return j, nil
 }
 
-// isWhole compares a file's size with what it says of itself. It must come before the file is opened for writing: then bbolt
-// walks over all pages in a goroutine of its own, where a missing page ends the process.
-func isWhole(path string) error {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	return errors.Join(db.View(func(tx *bolt.Tx) error {
-		if st, err := os.Stat(path); err == nil && st.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes of %d", errCorrupt, st.Size(), tx.Size())
-		}
-		return nil
-	}), db.Close())
-}
-
 // isTruncated tells that a file that is not empty is too short for bbolt to open.
 func isTruncated(path string, err error) bool {
 	if err == nil {

@@ -309,11 +309,7 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request, p *Project, par
 			}
 			return n
 		})
-		rows := []any{}
-		for _, x := range list {
-			rows = append(rows, x.row(p, now))
-		}
-		page(w, r, rows)
+		pageOf(w, r, len(list), func(i int) any { return list[i].row(p, now) })
 	case len(parts) == 1 && parts[0] == "jobs":
 		var list []*Job
 		owner := map[*Job]*Pipeline{}
@@ -516,22 +512,31 @@ func sizeOf(r *http.Request) int {
 }
 
 func page(w http.ResponseWriter, r *http.Request, rows []any) {
+	pageOf(w, r, len(rows), func(i int) any { return rows[i] })
+}
+
+// pageOf answers with a page of a list of so many rows, of which it makes no others.
+func pageOf(w http.ResponseWriter, r *http.Request, count int, row func(i int) any) {
 	size := sizeOf(r)
 	n, err := strconv.Atoi(r.URL.Query().Get("page"))
 	if err != nil || n < 1 {
 		n = 1
 	}
-	from := min((n-1)*size, len(rows))
-	to := min(from+size, len(rows))
+	from := min((n-1)*size, count)
+	to := min(from+size, count)
 	w.Header().Set("X-Page", strconv.Itoa(n))
 	w.Header().Set("X-Next-Page", "")
-	if to < len(rows) {
+	if to < count {
 		w.Header().Set("X-Next-Page", strconv.Itoa(n+1))
 		q := r.URL.Query()
 		q.Set("page", strconv.Itoa(n+1))
 		w.Header().Set("Link", fmt.Sprintf(`<http://gitlab.example.com%s?%s>; rel="next"`, r.URL.EscapedPath(), q.Encode()))
 	}
-	answer(w, rows[from:to])
+	rows := []any{}
+	for i := from; i < to; i++ {
+		rows = append(rows, row(i))
+	}
+	answer(w, rows)
 }
 
 func answer(w http.ResponseWriter, v any) {
