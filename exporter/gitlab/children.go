@@ -293,13 +293,12 @@ func (r *reading) findParent(ctx context.Context, row pipeline) error {
 
 // forgetStarted forgets who started pipelines long ago.
 func (r *reading) forgetStarted() {
-	c := &r.Children
-	for id, at := range c.Seen {
-		if at.Before(c.Since.Add(-overlap)) {
-			delete(c.Seen, id)
-		}
+	c, now := &r.Children, r.clock.now()
+	read := c.Since.Add(-overlap)
+	if c.Since.IsZero() { // there is no list: bridges name them, for so long
+		read = now.Add(-startedFor)
 	}
-	now := r.clock.now()
+	maps.DeleteFunc(c.Seen, func(_ int64, at time.Time) bool { return at.Before(read) })
 	maps.DeleteFunc(c.Started, func(id int64, s started) bool { return now.Sub(s.At) > startedFor && r.Open[id] == nil })
 	if more := len(c.Started) - maxStarted; more > 0 {
 		ids := slices.SortedFunc(maps.Keys(c.Started), func(a, b int64) int { return cmp.Or(c.Started[a].At.Compare(c.Started[b].At), cmp.Compare(a, b)) })

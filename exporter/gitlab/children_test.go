@@ -156,3 +156,13 @@ func TestADownstreamPipelineCountsForItsOwnProjectOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestChildPipelinesOfAnOldGitLabAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	r := &reading{follower: w.source.follower(42)} // whose list of children was never read
+	r.Children.Seen = map[int64]time.Time{1: w.now.Add(-startedFor - time.Second), 2: w.now.Add(-startedFor + time.Second)}
+	r.forgetStarted()
+	if diff := cmp.Diff(map[int64]time.Time{2: w.now.Add(-startedFor + time.Second)}, r.Children.Seen); diff != "" {
+		t.Errorf("remembered children (-want +got):\n%s", diff)
+	}
+}

@@ -25,6 +25,8 @@ const (
 	noDeploymentsEvery = time.Hour
 	// settled is how old a deployment is when what it means is judged: another one that ended before it may be told of later.
 	settled = 2 * time.Minute
+	// maxTiers is how many environments' tiers are remembered; some projects make one for each branch.
+	maxTiers = 500
 	// givenUp is how old a deployment is when merge requests of it that GitLab cannot give are done without.
 	givenUp = time.Hour
 )
@@ -320,6 +322,9 @@ func (r *deploymentReading) tier(ctx context.Context, row *deployment) (string, 
 		}
 		r.clock.set(header)
 		tier = cmp.Or(e.Tier, guessTier(row.Environment.Name)) // one that was deleted has no tier any more
+		if len(r.Tiers) >= maxTiers {
+			clear(r.Tiers)
+		}
 		r.Tiers[row.Environment.ID] = tier
 	}
 	if !slices.Contains(tiers, tier) {

@@ -424,3 +424,22 @@ func TestDeploymentsCountOnceHoweverTheyAreRead(t *testing.T) {
 		})
 	}
 }
+
+func TestTiersOfManyEnvironmentsDoNotGrowWithoutEnd(t *testing.T) {
+	w, api := newWorld(t), paths{}
+	w.source.api = api
+	f := w.source.follower(42)
+	f.project.ID = 42
+	r := &deploymentReading{follower: f, delivered: delivered{Tiers: map[int64]string{}}}
+	for id := range int64(2 * maxTiers) {
+		api[fmt.Sprintf("/api/v4/projects/42/environments/%d", id+1)] = `{"tier":"staging"}`
+		row := &deployment{}
+		row.Environment.ID, row.Environment.Name = id+1, fmt.Sprint("preview-", id)
+		if tier, err := r.tier(t.Context(), row); tier != "staging" || err != nil {
+			t.Fatal(tier, err)
+		}
+		if len(r.Tiers) > maxTiers {
+			t.Fatalf("%d tiers are remembered", len(r.Tiers))
+		}
+	}
+}

@@ -270,3 +270,20 @@ func TestOnePipelineThatCannotBeReadHoldsNoOtherUp(t *testing.T) {
 		})
 	}
 }
+
+func TestAPanicIsAnErrorOfItsProjectAlone(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	w.add("success")
+	w.pass(5 * time.Minute)
+	w.api.breaks = func(path string) error {
+		if strings.Contains(path, "/deployments?") {
+			panic("an answer that nobody thought of")
+		}
+		return nil
+	}
+	if err := w.source.Sync(t.Context(), w.graph, w.journal); err == nil || !strings.Contains(err.Error(), "nobody thought of") {
+		t.Errorf("the error is %v", err)
+	}
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+}

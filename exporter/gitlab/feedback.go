@@ -76,11 +76,8 @@ func (r *reading) firstResults(row pipeline, jobs []job, fs []finish) {
 			ID: r.commitID(row.SHA), Kind: exporter.FirstFeedback, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{"commit"},
 			Value: max(f.at.Sub(row.Created.Time).Seconds(), 0), At: f.at,
 		})
-		if run.RefKind != "default" && run.RefKind != "tag" && !f.at.Before(r.Start) && !r.told[row.ID] {
-			if len(r.told) >= maxTold {
-				clear(r.told)
-			}
-			r.told[row.ID] = true
+		if run.RefKind != "default" && run.RefKind != "tag" && !f.at.Before(r.Start) && !r.told[row.ID] && !slices.Contains(r.tell, row.ID) {
+			r.tell = append(r.tell, row.ID)
 			r.Feedback.Ended = append(r.Feedback.Ended, ended{row.Ref, row.SHA, row.Name, f.at})
 		}
 	}
@@ -95,6 +92,7 @@ func (r *reading) commitID(sha string) exporter.RunID {
 // pipeline has ended that may be it. Those that were opened before the first reading are left out.
 func (r *reading) mergeRequests(ctx context.Context) error {
 	fb := &r.Feedback
+	fb.Ended = fb.Ended[max(len(fb.Ended)-maxTold, 0):]
 	if len(fb.Ended) == 0 || r.opts.Now().Before(r.mergeRequestsAt) {
 		return nil
 	}
@@ -111,10 +109,10 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 	since := fb.Since
 	_, err := pages(ctx, r.api, projectPath(r.project.ID)+"/merge_requests?"+q.Encode(), r.clock, func(rows []mergeRequest) bool {
 		for _, m := range rows {
+			since = latest(since, m.Updated.Time)
 			if m.IID <= 0 || m.Created.Before(r.Start) || fb.Since.Sub(m.Created.Time) > feedbackLimit {
 				continue
 			}
-			since = latest(since, m.Updated.Time)
 			if _, known := fb.Opened[m.IID]; !known {
 				fb.Opened[m.IID] = &opened{m.Created.Time, m.SHA}
 			}
@@ -126,7 +124,6 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		fb.Ended = fb.Ended[max(len(fb.Ended)-maxTold, 0):]
 		r.mergeRequestsAt = r.opts.Now().Add(failedPause)
 		return fmt.Errorf("list merge requests: %w", err)
 	}

@@ -91,7 +91,10 @@ func TestMergeRequestsThatCannotBeReadHoldNothingUp(t *testing.T) {
 				if !strings.Contains(path, "/merge_requests?") {
 					return nil
 				}
-				if asked++; broken {
+				if asked++; asked == 1 { // whatever comes of it, pipelines are counted
+					w.want(map[string]uint64{"first success": 1, "job build success": 1})
+				}
+				if broken {
 					return c.err
 				}
 				return nil
@@ -113,5 +116,40 @@ func TestMergeRequestsThatCannotBeReadHoldNothingUp(t *testing.T) {
 				t.Errorf("first feedback %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestTheFirstResultOfAMergeRequestOutlastsACommitThatFails(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	w.pass(time.Minute)
+	w.project.MergeRequests = append(w.project.MergeRequests, &fakegitlab.MergeRequest{IID: 2, Branch: "tax", SHA: "2a", Opened: w.now.Add(-time.Second)})
+	w.pushed("tax", "2a", "push", "success")
+	w.pass(5 * time.Minute)
+	if err := w.source.Sync(t.Context(), w.graph, &crash{Sink: w.journal, at: 1, before: true}); err == nil {
+		t.Fatal("the journal took nothing, and that is no error")
+	}
+	w.pass(10 * time.Minute)
+	w.sync()
+	if got := w.observed(exporter.FirstFeedback)["first_feedback merge_request"]; got != "1: 62" {
+		t.Errorf("first feedback %q, want one of 62 seconds", got)
+	}
+}
+
+func TestOldMergeRequestsThatChangeAreListedOnce(t *testing.T) {
+	w := newWorld(t)
+	for n := range int64(250) {
+		w.project.MergeRequests = append(w.project.MergeRequests, &fakegitlab.MergeRequest{IID: n + 1, Branch: "old", SHA: "0a", Opened: w.now.Add(-time.Hour), Merged: w.now.Add(time.Duration(n) * time.Second)})
+	}
+	w.sync()
+	for _, want := range []int{3, 1, 1} { // pages
+		w.pass(2 * time.Minute)
+		w.pushed("tax", "2a", "push", "success")
+		w.pass(5 * time.Minute)
+		w.fake.Requests()
+		w.sync()
+		if got := w.fake.Requests()["/projects/:id/merge_requests"]; got != want {
+			t.Errorf("%d pages were read, want %d", got, want)
+		}
 	}
 }

@@ -171,8 +171,11 @@ func (s *Source) Sync(ctx context.Context, g *catalog.Graph, to exporter.Sink) e
 	if s.hooks.waiting() {
 		s.hooks.wake()
 	}
-	if err := s.followJourneys(ctx, g, to); err != nil {
-		return err
+	if err := s.followJourneys(ctx, g, to); err != nil { // pipelines have been read all the same
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.opts.Logger.Warn("the ways of scaffolded projects cannot be followed; trying again at the next reading", "source", "gitlab", "host", s.host, "error", err)
 	}
 	if err := s.retire(ctx, byProject, to); err != nil {
 		return err
@@ -472,6 +475,12 @@ func problem(g *catalog.Graph, ref catalog.Ref, annotation, rule, message, hint 
 // refused tells whether an error is GitLab's word that there is no such thing, or not for this token.
 func refused(err error) bool {
 	return isStatus(err, http.StatusForbidden) || isStatus(err, http.StatusNotFound)
+}
+
+// useless tells whether asking the same again is of no use: GitLab knows the asker, is not busy, and does not give it.
+func useless(err error) bool {
+	var s *upstream.StatusError
+	return errors.As(err, &s) && s.Code/100 == 4 && !slices.Contains([]int{http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests}, s.Code)
 }
 
 // isStatus tells whether an error is an answer of that status.

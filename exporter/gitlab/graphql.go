@@ -105,7 +105,9 @@ type question struct {
 
 // question makes the question about a project; false where it has to be read by REST.
 func (f *follower) question(path string, now time.Time, to exporter.Sink) (question, bool) {
-	f.busy.Lock()
+	if !f.busy.TryLock() { // webhooks are being read, which must not hold the other projects up
+		return question{}, false
+	}
 	defer f.busy.Unlock()
 	text, ok := to.Position(f.cursor)
 	if !ok || f.failures > 0 || now.Sub(f.listed) > restAfter || path == "" {

@@ -123,3 +123,22 @@ func TestOfAProjectThatGraphQLDoesNotFindNothingIsAssumed(t *testing.T) {
 	w.sync()
 	w.wantRequests(map[string]int{graphqlRoute: 1, pipelinesRoute: 1})
 }
+
+func TestAProjectWhoseWebhooksAreReadHoldsNoQuestionUp(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	f := w.source.follower(42)
+	if _, ok := f.question("acme/checkout", w.now, w.journal); !ok {
+		t.Fatal("there is no question about a project that was read")
+	}
+	f.busy.Lock()
+	defer f.busy.Unlock()
+	done := make(chan bool)
+	go func() {
+		_, ok := f.question("acme/checkout", w.now, w.journal)
+		done <- ok
+	}()
+	if ok := <-done; ok {
+		t.Error("there is a question about a project that is being read")
+	}
+}

@@ -1,6 +1,7 @@
 package gitlab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,9 +35,11 @@ const (
 
 // journeys is the position of all journeys on a host: those under way, by task.
 type journeys struct {
-	Open map[string]*journey    `json:"open"`
-	Read bool                   `json:"read"`           // all that was there at the first time has been asked for
-	Held []exporter.Observation `json:"held,omitempty"` // news that waits for history, because what is shown takes none in
+	Open map[string]*journey `json:"open"`
+	Read bool                `json:"read"` // all that was there at the first time has been asked for
+	// Until then both wait here: history, which the end of a Sync would show, and news, because what is shown takes no history in.
+	Past []exporter.Observation `json:"past,omitempty"`
+	Held []exporter.Observation `json:"held,omitempty"`
 }
 
 // A journey is what is known of a project that a scaffolder task made.
@@ -70,11 +73,17 @@ func (s *Source) followJourneys(ctx context.Context, g *catalog.Graph, to export
 	if state.Open == nil {
 		state.Open = map[string]*journey{}
 	}
-	var past, news []exporter.Observation
 	var over []string
 	asked := 0
 	now := s.opts.Now()
-	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+	next := func(cursor string) (at time.Time) { // zero before it is asked for at all
+		if j := state.Open[strings.TrimPrefix(cursor, prefix)]; j != nil {
+			at = j.Next
+		}
+		return at
+	}
+	longest := func(a, b string) int { return cmp.Or(next(a).Compare(next(b)), strings.Compare(a, b)) } // so that none is passed over
+	for _, cursor := range slices.SortedFunc(maps.Keys(marks), longest) {
 		task := strings.TrimPrefix(cursor, prefix)
 		var m exporter.Made
 		if err := json.Unmarshal([]byte(marks[cursor]), &m); err != nil {
@@ -98,14 +107,14 @@ func (s *Source) followJourneys(ctx context.Context, g *catalog.Graph, to export
 		}
 		for _, o := range found {
 			if o.At.Before(start) {
-				past = append(past, o)
+				state.Past = append(state.Past, o)
 			} else {
-				news = append(news, o)
+				state.Held = append(state.Held, o)
 			}
 		}
 		age := now.Sub(m.Created)
 		j.Next = now.Add(min(max(age/10, time.Minute), 6*time.Hour))
-		if ended || age > journeyEnds && err == nil {
+		if ended || age > journeyEnds && (err == nil || useless(err)) {
 			over = append(over, cursor)
 			delete(state.Open, task)
 		}
@@ -113,8 +122,8 @@ func (s *Source) followJourneys(ctx context.Context, g *catalog.Graph, to export
 	if asked == 0 {
 		return nil
 	}
-	state.Held = append(state.Held, news...)
-	state.Read = state.Read || asked < journeysAtOnce
+	unasked := func(cursor string) bool { return next(cursor).IsZero() && !slices.Contains(over, cursor) }
+	state.Read = state.Read || !slices.ContainsFunc(slices.Collect(maps.Keys(marks)), unasked)
 	commit := func(b exporter.Batch) error {
 		text, err := json.Marshal(state)
 		if err != nil {
@@ -123,16 +132,19 @@ func (s *Source) followJourneys(ctx context.Context, g *catalog.Graph, to export
 		b.Cursor, b.Position = name, string(text)
 		return to.Commit(ctx, b)
 	}
-	if len(past) > 0 || !state.Read {
-		if err := commit(exporter.Batch{Seen: past, History: true}); err != nil {
-			return err
-		}
+	if !state.Read {
+		err = commit(exporter.Batch{})
 	}
-	if state.Read {
-		news, state.Held = state.Held, nil
-		if err := commit(exporter.Batch{Seen: news}); err != nil { // shows the history
-			return err
-		}
+	if past := state.Past; state.Read && len(past) > 0 {
+		state.Past = nil
+		err = commit(exporter.Batch{Seen: past, History: true})
+	}
+	if news := state.Held; state.Read && err == nil {
+		state.Held = nil
+		err = commit(exporter.Batch{Seen: news}) // shows the history
+	}
+	if err != nil {
+		return err
 	}
 	for _, cursor := range over {
 		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor}); err != nil {

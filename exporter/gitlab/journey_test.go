@@ -179,6 +179,9 @@ func TestJourneysBeforeTheFirstReadingAreTheStartingValue(t *testing.T) {
 	w.now = epoch.Add(26 * time.Hour)
 	for range 2 {
 		w.journeys(api)
+		if err := w.journal.Settle(t.Context(), "gitlab", "gitlab.example.com"); err != nil { // as after each Sync
+			t.Fatal(err)
+		}
 		if got := w.journeySeconds(); len(got) != 0 {
 			t.Fatalf("shown before all history is read: %v", got)
 		}
@@ -197,5 +200,60 @@ func TestJourneysBeforeTheFirstReadingAreTheStartingValue(t *testing.T) {
 		if history := !strings.Contains(tally.Key.Values, milestoneDeployment); history != tally.Created.IsZero() {
 			t.Errorf("%s: created at %v; what was there before begins at its value, what came since at zero", tally.Key.Values, tally.Created)
 		}
+	}
+}
+
+func TestJourneysThatCannotBeFollowedStopNoPipeline(t *testing.T) {
+	w := newWorld(t)
+	w.ready(0)
+	w.scaffolded("t1", "acme/checkout", 0)
+	if err := w.journal.Commit(t.Context(), exporter.Batch{Cursor: "gitlab/gitlab.example.com/journeys", Position: "{"}); err != nil {
+		t.Fatal(err)
+	}
+	w.sync() // without an error, which would make the whole source wait
+	w.add("success")
+	w.pass(5 * time.Minute)
+	w.sync()
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+}
+
+// forbidding is an API that forbids everything.
+type forbidding struct{}
+
+func (forbidding) GetJSON(_ context.Context, path string, _ any) (http.Header, error) {
+	return nil, &upstream.StatusError{Code: http.StatusForbidden, URL: "https://gitlab.example.com" + path}
+}
+
+func TestAJourneyThatMayNotBeSeenIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.ready(0)
+	w.scaffolded("t1", "acme/secret", 0)
+	w.source.api = forbidding{}
+	for _, left := range []int{1, 0} { // before and after 30 days
+		if err := w.source.followJourneys(t.Context(), w.graph, w.journal); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.journal.Positions(exporter.MadePrefix("gitlab.example.com"))); n != left {
+			t.Errorf("%d journeys are followed at %s, want %d", n, w.now, left)
+		}
+		w.pass(31 * 24 * time.Hour)
+	}
+}
+
+func TestOfManyJourneysNoneIsPassedOver(t *testing.T) {
+	w, api := newWorld(t), paths{}
+	w.ready(0)
+	const many = 3 * journeysAtOnce
+	for n := range many {
+		path := fmt.Sprintf("acme/p%02d", n)
+		w.scaffolded(path[5:], path, 0)
+		api.project(path, 100+n, time.Second, 0, 0, 0)
+	}
+	for range 5 {
+		w.pass(2 * time.Minute) // all are due again
+		w.journeys(api)
+	}
+	if got := w.journeySeconds()["group:default/portal go-service project"]; got != fmt.Sprint(many, " ", many) {
+		t.Errorf("projects that were reached: %q, want all %d", got, many)
 	}
 }

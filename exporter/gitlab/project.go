@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,9 +84,15 @@ type openPipeline struct {
 	Changed  time.Time `json:"changed"`
 }
 
-func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink, c *claimed, quiet bool) error {
+// sync reads what is new. A panic is an error of this project alone: in a goroutine it would end the process.
+func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink, c *claimed, quiet bool) (err error) {
 	f.busy.Lock()
 	defer f.busy.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
 	f.project, f.claims = c.project, c.claims
 	if f.opts.Now().Before(f.notUntil) {
 		return fmt.Errorf("%w (%d failures, the next attempt is at %s)", f.lastErr, f.failures, f.notUntil.UTC().Format(time.TimeOnly))
@@ -157,6 +164,7 @@ type reading struct {
 	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
 	everyJob *jobFeed // of the first reading
 	spared   int      // pipelines in a row that could not be read
+	tell     []int64  // pipelines that are told once this is committed
 }
 
 func (r *reading) run(ctx context.Context) error {
@@ -196,10 +204,13 @@ func (r *reading) finish(ctx context.Context) error {
 			delete(r.Seen, id)
 		}
 	}
+	r.forgetStarted()
+	if err := r.commit(ctx); err != nil {
+		return err
+	}
 	if err := r.mergeRequests(ctx); err != nil { // they are asked for again with the next pipeline
 		r.opts.Logger.Warn("merge requests cannot be read", "source", "gitlab", "host", r.host, "project", r.project.Path, "error", err)
 	}
-	r.forgetStarted()
 	return r.commit(ctx)
 }
 
@@ -220,6 +231,13 @@ func (r *reading) commit(ctx context.Context) error {
 		return err
 	}
 	r.news, r.seen.news, r.gone, r.stored = nil, nil, nil, string(text)
+	if len(r.told)+len(r.tell) > maxTold {
+		clear(r.told)
+	}
+	for _, id := range r.tell { // what was not committed is found again
+		r.told[id] = true
+	}
+	r.tell = nil
 	return nil
 }
 
@@ -392,6 +410,7 @@ func (r *reading) look(ctx context.Context, which func(id int64) bool) error {
 		}
 		if isStatus(err, http.StatusNotFound) { // deleted
 			delete(r.Open, id)
+			delete(r.cached, id)
 			r.gone = append(r.gone, r.runID("pipeline", id))
 			continue
 		}

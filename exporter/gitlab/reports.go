@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	// reportsAtOnce is how many summaries one reading asks for; the others wait for the next one.
 	reportsAtOnce = 50
 	reportTries   = 5
+	// maxReports is how many wait, where GitLab cannot be asked for them; the oldest are given up.
+	maxReports = 1000
 )
 
 // A summary is what is read of a test report summary.
@@ -55,6 +56,9 @@ func (r *reading) wantReport(row pipeline, jobs []job, fs []finish) {
 		r.Reports = map[int64]*report{}
 	}
 	r.Reports[row.ID] = &report{Pipeline: row, Ended: ended, History: history}
+	if len(r.Reports) > maxReports {
+		delete(r.Reports, slices.Min(slices.Collect(maps.Keys(r.Reports))))
+	}
 }
 
 // reports reads the summaries that are wanted. What fails is tried again later, and stops nothing. The test cases of a
@@ -75,7 +79,7 @@ func (r *reading) reports(ctx context.Context) error {
 		case err == nil:
 			r.testCases(want, &s)
 			delete(r.Reports, id)
-		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden):
+		case useless(err):
 			delete(r.Reports, id)
 		case !ofThisAlone(err): // neither can the next one be read
 			asked = reportsAtOnce
@@ -111,7 +115,7 @@ func (r *reading) testCases(want *report, s *summary) {
 		id.Key += "/tests/" + c.result
 		o := exporter.Observation{
 			ID: id, Kind: exporter.TestCases, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{run.Pipeline, c.result},
-			Value: n, At: want.Ended, Declare: n == 0,
+			Value: n, At: want.Ended, // 0 counts, too: of a later summary nothing does
 		}
 		if want.History {
 			r.seen.past = append(r.seen.past, o)

@@ -63,7 +63,7 @@ func TestTestCasesAreCountedOncePerPipelineHoweverItIsHeardOf(t *testing.T) {
 		}
 		p := w.project.Pipelines[0]
 		again := w.attempt(p, "build", w.now, "success")
-		again.Artifacts, again.Tests = p.Jobs[0].Artifacts, map[string]int{"success": 42}
+		again.Artifacts, again.Tests = p.Jobs[0].Artifacts, map[string]int{"success": 42, "error": 3}
 		w.pass(5 * time.Minute)
 		w.sync()
 		if diff := cmp.Diff(want, w.testCases()); diff != "" {
@@ -103,6 +103,7 @@ func TestASummaryThatCannotBeReadStopsNothing(t *testing.T) {
 	}{
 		{"GitLab fails at it for some time", &upstream.StatusError{Code: 500}, 3, 3, counted},
 		{"it is gone", &upstream.StatusError{Code: 404}, 3, 1, map[string]float64{}},
+		{"it is refused", &upstream.StatusError{Code: 400}, 3, 1, map[string]float64{}},
 		{"the connection breaks for hours", errors.New("connection reset"), 18, 18, counted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -171,5 +172,17 @@ func TestTheRecordedSummaryIsRead(t *testing.T) {
 	}
 	if s.Total == nil || s.Total.Success == nil || *s.Total.Success != 3351 || *s.Total.Failed != 0 || *s.Total.Skipped != 12 || *s.Total.Error != 0 {
 		t.Errorf("read %+v", s.Total)
+	}
+}
+
+func TestSummariesThatWaitDoNotGrowWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	r := &reading{follower: w.source.follower(42)}
+	ended := job{ID: 1, Status: "failed", Artifacts: []artifact{{Type: "junit"}}}
+	for id := range int64(maxReports + 10) {
+		r.wantReport(pipeline{ID: id + 1}, []job{ended}, []finish{{at: w.now}})
+	}
+	if len(r.Reports) != maxReports || r.Reports[10] != nil || r.Reports[11] == nil {
+		t.Errorf("%d summaries wait, want the latest %d", len(r.Reports), maxReports)
 	}
 }

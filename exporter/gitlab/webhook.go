@@ -442,8 +442,8 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 		return nil
 	}
 	defer f.busy.Unlock()
-	if len(marks) == 0 && len(f.cached) == 0 {
-		return nil
+	if f.project.ID == 0 || len(marks) == 0 && len(f.cached) == 0 {
+		return nil // a Sync that has not come to the project yet nudges at its end
 	}
 	r, err := f.begin(g, to)
 	if err != nil {
@@ -454,11 +454,11 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	var errs []error
 	read, again := map[string]mark{}, time.Duration(0)
+	deployed := false
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
 		m := marks[cursor]
 		if m.Deployment {
-			f.deploying.due = true
-			errs = append(errs, f.readDeployments(ctx, g, to))
+			f.deploying.due, deployed = true, true
 			read[cursor] = m // what could not be read is read later anyway
 			continue
 		}
@@ -501,6 +501,9 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	if err := r.reports(ctx); err != nil {
 		return err
 	}
+	if deployed { // after the pipelines, which wait for nothing
+		errs = append(errs, f.readDeployments(ctx, g, to))
+	}
 	if err := f.forget(ctx, to, read); err != nil {
 		return err
 	}
@@ -533,6 +536,7 @@ func (r *reading) marked(ctx context.Context, row pipeline) error {
 	header, err := r.api.GetJSON(ctx, fmt.Sprintf("%s/pipelines/%d", projectPath(r.project.ID), row.ID), &row)
 	if isStatus(err, http.StatusNotFound) {
 		delete(r.Open, row.ID)
+		delete(r.cached, row.ID)
 		r.gone = append(r.gone, r.runID("pipeline", row.ID))
 		return nil
 	}

@@ -450,3 +450,75 @@ func FuzzHook(f *testing.F) {
 		}
 	})
 }
+
+func TestAWebhookOfAProjectThatWasNotReadSinceTheStartWaitsForIt(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("success")
+	w.pass(30 * time.Second)
+	w.open()
+	w.source.follower(42) // a Sync is under way, and has not come to the project
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.fake.Requests()
+	if err := w.nudge(); err != nil {
+		t.Fatal(err)
+	}
+	if active, calls := w.journal.Snapshot().Active, w.fake.Requests(); len(active)+len(calls) != 0 {
+		t.Errorf("of a project that is not known, %v is shown and %v asked", active, calls)
+	}
+	w.sync()
+	if err := w.nudge(); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(5 * time.Minute)
+	w.sync()
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+	if active := w.journal.Snapshot().Active; len(active) != 0 {
+		t.Errorf("%v is still shown", active)
+	}
+}
+
+func TestDeploymentsAreReadAfterThePipelinesThatWebhooksToldOf(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("success")
+	w.pass(5 * time.Minute)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.send(w.fake.DeploymentHook(w.project, w.deploy("production", "r1"), w.now))
+	w.pass(settleDelay)
+	asked := false
+	w.api.breaks = func(path string) error {
+		if strings.Contains(path, "/deployments?") && !asked {
+			asked = true
+			w.want(map[string]uint64{"job build success": 1, "first success": 1})
+		}
+		return nil
+	}
+	if err := w.nudge(); err != nil || !asked {
+		t.Errorf("deployments were asked for: %v, %v", asked, err)
+	}
+}
+
+func TestAPipelineThatIsDeletedBeforeItSettlesIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	p := w.add("success")
+	w.pass(63 * time.Second)
+	w.sync()
+	f := w.source.follower(42)
+	if len(f.cached) != 1 {
+		t.Fatalf("%d pipelines wait for time alone, want 1", len(f.cached))
+	}
+	p.Deleted = w.now.Add(time.Second)
+	w.pass(2 * time.Second)
+	w.sync()
+	if len(f.cached) != 0 {
+		t.Error("the deleted pipeline is kept, and nudges for ever")
+	}
+}
