@@ -155,6 +155,9 @@ func (o *Observation) Check() error {
 	return nil
 }
 
+// Repeatable tells that taking it once more changes nothing: of a gauge the latest value stands.
+func (o *Observation) Repeatable() bool { return kinds[o.Kind].Type == "gauge" }
+
 // Key gives the series that the observation goes to. The function name caps the values that users make up, by label.
 func (o *Observation) Key(name func(label, value string) string) TallyKey {
 	values := slices.Clone(o.Labels)

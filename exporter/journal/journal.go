@@ -662,9 +662,10 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 	return true, nil
 }
 
-// observe counts an observation that has not been counted. Its record is kept for ever, unless its task's record serves.
+// observe counts an observation that has not been counted. Its record is kept for ever, unless its task's record serves or
+// none is needed.
 func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
-	if !o.Declare && !o.OfTask {
+	if !o.Declare && !o.OfTask && !o.Repeatable() {
 		key := []byte(o.ID.String() + "\x00" + string(o.Kind))
 		counted := c.tx.Bucket(bucketCounted)
 		if counted.Get(key) != nil {

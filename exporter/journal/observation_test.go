@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/exporter"
@@ -145,5 +147,23 @@ func TestAnObservationThatCannotBeCountedIsRefused(t *testing.T) {
 		if err := j.Commit(t.Context(), exporter.Batch{Seen: []exporter.Observation{o}}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+func TestWhatAGaugeTookLeavesNoRecord(t *testing.T) {
+	j := mustOpen(t, filepath.Join(t.TempDir(), "journal"))
+	commit(t, j, exporter.Batch{Seen: []exporter.Observation{
+		seen("1/pipeline/3", exporter.Coverage, 0.75, day, "build", "default"),
+		seen("1/deployment/7", exporter.Deployments, 1, day, "production", "success"),
+	}})
+	var records []string
+	err := j.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketCounted).ForEach(func(k, _ []byte) error {
+			records = append(records, string(k))
+			return nil
+		})
+	})
+	if diff := cmp.Diff([]string{"gitlab|gitlab.example.com|1/deployment/7\x00deployments"}, records); diff != "" || err != nil {
+		t.Errorf("records, which are kept for ever (-want +got):\n%s%v", diff, err)
 	}
 }
