@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -232,8 +233,8 @@ func plain(s string) string {
 	}) {
 		return s
 	}
-	var out []rune
-	column := 0
+	var out []rune // of which the first stands in column begin; before it is nothing but blanks
+	begin, column := 0, 0
 	for in := []rune(strings.ToValidUTF8(s, string(unicode.ReplacementChar))); len(in) > 0; {
 		c := in[0]
 		in = in[1:]
@@ -243,27 +244,34 @@ func plain(s string) string {
 			in, erase = escape(in, c == 0x9b)
 			switch erase {
 			case 0:
-				out = out[:min(column, len(out))]
+				out = out[:min(max(column-begin, 0), len(out))]
 			case 2:
 				out = out[:0]
-				for range column {
-					out = append(out, ' ')
-				}
 			}
 		case c == '\r':
 			column = 0
 		case c == '\b':
 			column = max(column-1, 0)
 		case c < ' ' && c != '\t' || c >= 0x7f && c < 0xa0:
-		case column < len(out):
-			out[column] = c
-			column++
 		default:
-			out = append(out, c)
+			if len(out) == 0 {
+				begin = column
+			} else if column < begin {
+				out = append(slices.Repeat([]rune{' '}, begin-column), out...)
+				begin = column
+			}
+			if i := column - begin; i < len(out) {
+				out[i] = c
+			} else {
+				out = append(out, c)
+			}
 			column++
 		}
 	}
-	return string(out)
+	if len(out) == 0 {
+		return ""
+	}
+	return strings.Repeat(" ", begin) + string(out)
 }
 
 // escape skips what belongs to an escape character, or, with csi, to the one character that stands for ESC [. erase is 0 for "to the end of the line", 2 for the whole line, else -1.

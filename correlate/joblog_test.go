@@ -99,6 +99,10 @@ span step_script 6s to 1m4s below ""
 3s [] section_start:1:x is said
 3s [] after
 `},
+		{"an erased line goes on in its column", correlate.JobLog{Head: []byte("abc\x1b[2Kd\nabc\x1b[2Kd\rX\nabc\x1b[K\b\b\x1b[Kd\nabc\x1b[2K\n")}, `3s []    d
+3s [] X  d
+3s [] ad
+`},
 		{"a middle that is left out takes half lines with it", correlate.JobLog{Head: []byte(start(5, "step_script") + "first\nhalf a li"), Left: 4711, Tail: []byte("ne\nlast\n" + end(60, "step_script") + end(61, "unknown"))}, `5s [step_script] first
 5s [step_script] [4711 bytes of this log are left out]
 5s [step_script] last
@@ -115,6 +119,14 @@ span step_script 5s to 1m0s below ""
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// A line of a megabyte that erases itself again and again must not cost the square of its length.
+func TestALineThatErasesItselfCostsNoMoreThanItsLength(t *testing.T) {
+	log := strings.Repeat("x", 600_000) + strings.Repeat("\x1b[2K", 100_000) + "\rdone\n"
+	if d := cmp.Diff("3s [] done\n", told(correlate.ReadJobLog(job(nil), correlate.JobLog{Head: []byte(log)}, mask(t)))); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 

@@ -25,13 +25,13 @@ type GitLab struct {
 // NewGitLab makes a GitLab. The client is the one that the host's source uses, so that both share its budget, callsPerHour; of a log
 // that is longer than limit bytes only the beginning and the end are kept, the end three times as long.
 func NewGitLab(client *upstream.Client, callsPerHour, limit int, mask *correlate.Mask) *GitLab {
-	return &GitLab{client, strings.ToLower(client.Host()), limit, mask, rate.NewLimiter(rate.Limit(float64(callsPerHour)/10/3600), max(1, min(10, callsPerHour/10)))}
+	return &GitLab{client, client.Host(), limit, mask, rate.NewLimiter(rate.Limit(float64(callsPerHour)/10/3600), max(1, min(10, callsPerHour/10)))}
 }
 
 // Wants implements Reader: jobs of this host.
 func (g *GitLab) Wants(r *exporter.Run) bool {
 	_, _, ok := jobOf(r)
-	return ok && r.ID.Host == g.host
+	return ok && strings.EqualFold(r.ID.Host, g.host)
 }
 
 func jobOf(r *exporter.Run) (project, job string, ok bool) {

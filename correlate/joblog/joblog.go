@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/sightline-dev/sightline/correlate"
@@ -98,6 +100,13 @@ func (s *Sink) reader(r *exporter.Run) Reader {
 
 // Send reads the logs of the runs and sends them. A log that is gone, or that may not be read, is none.
 func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err error) {
+	if len(s.read)+len(s.broken) > 4*batch { // the outbox dropped runs of which logs were read
+		of := func(id exporter.RunID) bool {
+			return slices.ContainsFunc(runs, func(r exporter.Run) bool { return r.ID == id })
+		}
+		maps.DeleteFunc(s.read, func(id exporter.RunID, _ runLog) bool { return !of(id) })
+		maps.DeleteFunc(s.broken, func(id exporter.RunID, _ int) bool { return !of(id) })
+	}
 	var all runLog
 	for _, r := range runs {
 		log, ok := s.read[r.ID]
@@ -154,6 +163,7 @@ func (s *Sink) readLog(ctx context.Context, r exporter.Run) (runLog, error) {
 			s.o.Logger.Warn("a log may not be read with this token; logs like it are left out", "run", r.ID.String(), "error", err)
 		}
 		return runLog{}, nil
+	case errors.As(err, &status) && status.Code/100 == 4 && status.Code != http.StatusUnauthorized && status.Code != http.StatusRequestTimeout && status.Code != http.StatusTooManyRequests:
 	case errors.As(err, &status) && status.Code == http.StatusInternalServerError:
 		if s.broken[r.ID]++; s.broken[r.ID] < maxBroken {
 			return runLog{}, err

@@ -142,6 +142,17 @@ func TestWhoseLogsAreWanted(t *testing.T) {
 	}
 }
 
+func TestAHostIsTheSameHoweverItsNameIsWritten(t *testing.T) {
+	c, err := upstream.New(upstream.Options{BaseURL: "https://GitLab.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := job(1, func(r *exporter.Run) { r.ID.Host = c.Host() }) // as its source names it
+	if !joblog.NewGitLab(c, 3600, 1<<20, nil).Wants(&r) {
+		t.Errorf("a job of %s is not wanted", r.ID.Host)
+	}
+}
+
 func TestWhatBecomesOfALogByTheAnswerForIt(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -154,6 +165,7 @@ func TestWhatBecomesOfALogByTheAnswerForIt(t *testing.T) {
 		{"an empty log", 0, "", 0, 0},
 		{"a log that is gone", 404, "", 0, 0},
 		{"a log that may not be read", 403, "", 0, 0},
+		{"a log that is refused", 400, "", 0, 0},
 		{"a log that lies on another host", 302, "", 0, 0},
 		{"a log that GitLab breaks at", 500, "", 2, 0},
 		{"a GitLab that is away", 502, "", 4, 0},
@@ -226,6 +238,36 @@ func TestGitLabIsAskedOnceWhileTheStoreIsAwayAndRefusalsCostOneRun(t *testing.T)
 	if _, err := sink.Send(t.Context(), runs[1:]); errors.As(err, &se) && se.Rejected {
 		t.Errorf("lines that wait are given up for their spans: %v", err)
 	}
+}
+
+// A pile is a Reader of logs of a megabyte.
+type pile struct{ read int }
+
+func (*pile) Wants(*exporter.Run) bool { return true }
+
+func (p *pile) ReadLog(context.Context, exporter.Run) ([]correlate.Line, []correlate.Span, error) {
+	p.read++
+	return []correlate.Line{{Text: strings.Repeat("x", 1<<20)}}, nil, nil
+}
+
+func TestLogsOfRunsThatTheOutboxDroppedAreNotKept(t *testing.T) {
+	sink := joblog.New(joblog.Options{Readers: []joblog.Reader{&pile{}}, Lines: &store{linesErr: errors.New("no route")}})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for id := range 300 { // each the only one that waits
+		if _, err := sink.Send(t.Context(), []exporter.Run{job(id+1, nil)}); err == nil {
+			t.Fatal("lines were not sent, and that is no error")
+		}
+	}
+	if grown := int64(heap() - before); grown > 100<<20 {
+		t.Errorf("%d MiB are kept of 300 logs that nobody will ask for", grown>>20)
+	}
+	runtime.KeepAlive(sink)
 }
 
 // A loki keeps lines by content, as Loki does.
