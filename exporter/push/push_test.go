@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -326,4 +327,28 @@ sightline_push_total{target="flaky"} 3
 			t.Error(err)
 		}
 	})
+}
+
+func TestARequestThatIsRefusedHoldsNoOtherBack(t *testing.T) {
+	var requests atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 1 { // one of its samples is too old
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", "1")
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(srv.Close)
+	to, err := push.NewRemoteWrite(push.RemoteWriteOptions{URL: srv.URL, Client: httpClient(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, _, _ := registry(t)
+	if err := to.Push(t.Context(), reg); err == nil {
+		t.Error("a request was refused, and that is no error")
+	}
+	if n := requests.Load(); n != 3 {
+		t.Errorf("%d of 3 requests were sent", n)
+	}
 }

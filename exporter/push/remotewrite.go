@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -72,7 +73,8 @@ func (t tenant) RoundTrip(req *http.Request) (*http.Response, error) {
 // Name is "remote_write".
 func (*RemoteWrite) Name() string { return "remote_write" }
 
-// Push implements Target. A request that fails in a way that may pass (5xx, 429, no connection) is tried up to five times.
+// Push implements Target. A request that fails in a way that may pass (5xx, 429, no connection) is tried up to five times. One that is
+// refused, for what one of its series is, holds none of the others back.
 func (w *RemoteWrite) Push(ctx context.Context, from prometheus.Gatherer) error {
 	families, err := from.Gather()
 	if err != nil {
@@ -83,12 +85,19 @@ func (w *RemoteWrite) Push(ctx context.Context, from prometheus.Gatherer) error 
 		b.family(f)
 	}
 	b.stale(w.sent, w.native)
+	var errs []error
 	for _, r := range b.requests {
 		if _, err := w.api.Write(ctx, remote.WriteV2MessageType, r); err != nil {
-			maps.Copy(w.sent, b.sent) // some may be there, and all end some time
-			maps.Copy(w.native, b.native)
-			return fmt.Errorf("push metrics by remote write: %w", err)
+			errs = append(errs, err)
 		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		maps.Copy(w.sent, b.sent) // some may be there, and all end some time
+		maps.Copy(w.native, b.native)
+		return fmt.Errorf("push metrics by remote write: %w", err)
 	}
 	w.sent, w.native = b.sent, b.native
 	return nil
