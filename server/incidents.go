@@ -33,26 +33,33 @@ type incidents struct {
 	now   func() time.Time
 
 	mu   sync.Mutex
-	at   time.Time // of list
+	at   time.Time // when the store was last asked
 	list []dora.Incident
+	err  error // of that
 }
 
 // of gives those of entities that had not ended at from. The store is asked once in a minute, for all entities, and for
-// the last 24 hours at most.
+// the last 24 hours at most; one that does not answer is asked no more often, since counting waits for it.
 func (i *incidents) of(ctx context.Context, entities []catalog.Ref, from time.Time) ([]dora.Incident, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if now := i.now(); i.at.IsZero() || now.Sub(i.at) >= incidentStep || now.Before(i.at) {
 		begin := now.Add(-incidentSpan)
 		series, err := i.store.QueryRange(ctx, burning, begin, now, incidentStep)
-		if err != nil {
-			return nil, fmt.Errorf("read when alerts fired: %w", err)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
-		i.list = nil
-		for _, one := range series {
-			i.list = append(i.list, incidentsOf(one, now)...)
+		if i.at, i.err = i.now(), nil; err != nil {
+			i.err = fmt.Errorf("read when alerts fired: %w", err)
+		} else {
+			i.list = nil
+			for _, one := range series {
+				i.list = append(i.list, incidentsOf(one, now)...)
+			}
 		}
-		i.at = now
+	}
+	if i.err != nil {
+		return nil, i.err
 	}
 	var out []dora.Incident
 	for _, in := range i.list {
