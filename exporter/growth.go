@@ -1,6 +1,9 @@
 package exporter
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Step is by how much a counter grew at a time.
 type Step struct {
@@ -22,7 +25,16 @@ func (k TallyKey) IsCounter() bool {
 	return k.Measure == MeasureRuns || k.Level == LevelObservation && kinds[ObservationKind(k.Measure)].Type == "counter"
 }
 
-// SeriesLabels gives the labels, the name among them, of the counter that a tally of this key is exposed as. Empty ones are
+// Bounds gives the upper bounds, without the infinite one, of the classic buckets of a tally of this key; nil where it is no
+// histogram.
+func (k TallyKey) Bounds() []float64 {
+	if k.Measure == MeasureRuns || k.Level == LevelObservation && kinds[ObservationKind(k.Measure)].Type != "histogram" {
+		return nil
+	}
+	return slices.Clone(bounds(k))
+}
+
+// SeriesLabels gives the labels, the name of the family among them, that a tally of this key is exposed with. Empty ones are
 // left out.
 func (k TallyKey) SeriesLabels() map[string]string {
 	name := families[pipelineRuns].Name

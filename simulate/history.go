@@ -16,15 +16,17 @@ import (
 
 // A History is the past of the objectives until the start: the base series of the budget window for 30 days at their
 // five minutes, with the budget that was left at each time, and the base series of the fast windows for the last three
-// days, every minute.
+// days, every minute. Blocks also hold what was measured beside runs, every hour.
 type History struct {
 	past     []*past
+	measures *measures
 	from, at time.Time // of the first sample, and of the next one
 	start    time.Time
 }
 
 const (
-	period = 5 * time.Minute
+	period        = 5 * time.Minute
+	historyLength = 30 * 24 * time.Hour
 	// recent is how much of the past is appended to the open store: blocks end before it, and raw samples, which the
 	// short windows read, must be newer than the blocks.
 	recent = 15 * time.Minute
@@ -32,8 +34,9 @@ const (
 
 // NewHistory makes the history of a catalog's objectives.
 func NewHistory(g *catalog.Graph, objectives []slo.Objective, start time.Time) *History {
-	h := &History{from: start.Add(-30 * 24 * time.Hour).Truncate(period), start: start}
+	h := &History{from: start.Add(-historyLength).Truncate(period), start: start}
 	h.at = h.from
+	h.measures = newMeasures(g, start)
 	events := runEvents(Runs(g, h.from.Add(-period), start))
 	for i := range objectives {
 		h.past = append(h.past, newPast(g, &objectives[i], start, events))
@@ -89,7 +92,8 @@ func (h *History) WriteBlocks(ctx context.Context, path string) (written bool, e
 		if until.After(end) {
 			until = end
 		}
-		if err := engine.WriteBlock(ctx, path, h.next(until)); err != nil {
+		series := append(h.measures.next(h.at, until), h.next(until)...)
+		if err := engine.WriteBlock(ctx, path, series); err != nil {
 			return false, err
 		}
 	}

@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,7 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/catalog/files"
 	"github.com/sightline-dev/sightline/engine"
+	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/exporter/journal"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/slo"
 )
@@ -109,5 +113,96 @@ func TestBlocksHoldTheSameHistoryAsAnOpenStore(t *testing.T) {
 		if got := totals(t, blocks, "slo:sli_error:ratio_rate"+w); len(got) != 2 {
 			t.Errorf("window %s after the start: %v, want a value for each of the 2 objectives", w, got)
 		}
+	}
+}
+
+func TestWhatIsMeasuredGoesOnWhereTheHistoryEnds(t *testing.T) {
+	dir := t.TempDir()
+	if err := WriteCatalog(filepath.Join(dir, "catalog")); err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, name := range []string{"org.yaml", "systems.yaml", "templates.yaml", "payments.yaml", "search.yaml"} {
+		paths = append(paths, filepath.Join(dir, "catalog", name))
+	}
+	found, err := files.Load(t.Context(), paths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := catalog.NewGraph(found.Entities, catalog.Ref{})
+	if written, err := NewHistory(g, nil, start).WriteBlocks(t.Context(), filepath.Join(dir, "tsdb")); err != nil || !written {
+		t.Fatalf("written %v, %v", written, err)
+	}
+	at := start
+	now := func() time.Time { return at }
+	j, err := journal.Open(filepath.Join(dir, "journal.db"), journal.Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(exporter.NewCollector(j))
+	e := openStore(t, filepath.Join(dir, "tsdb"), registry)
+	source := NewSource(start, historyLength, now)
+	sync := func() {
+		t.Helper()
+		if err := source.Sync(t.Context(), g, j); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Collect(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(expr string) float64 {
+		t.Helper()
+		got, err := e.Query(t.Context(), expr, at)
+		if err != nil || len(got) > 1 {
+			t.Fatalf("%s: %v, %v", expr, got, err)
+		}
+		if len(got) == 0 {
+			return 0
+		}
+		return got[0].Value
+	}
+	sync()
+	at = start.Add(4 * time.Hour)
+	sync() // four hours later
+
+	for _, f := range exporter.Kinds() {
+		names := []string{f.Name}
+		if f.Type == "histogram" {
+			names = []string{f.Name + "_bucket", f.Name + "_count", f.Name + "_sum"}
+		}
+		for _, name := range names {
+			whole, live := ask("count(last_over_time("+name+"[31d]))"), ask("count("+name+")")
+			if whole == 0 || whole != live {
+				t.Errorf("%s: %v series with the history, %v without", name, whole, live)
+			}
+			if n := ask("sum(resets(" + name + "[31d]))"); n > 0 && f.Type != "gauge" {
+				t.Errorf("%s: %v resets", name, n)
+			}
+		}
+	}
+	wants := map[string]float64{}
+	once := map[string]bool{}
+	_, seen := newPlayer(g, start).play(start.Add(-historyLength), at)
+	for _, o := range seen {
+		if id := o.ID.String() + string(o.Kind); !o.Declare && !o.OfTask && !once[id] {
+			once[id] = true
+			wants[string(o.Kind)]++
+		}
+	}
+	for kind, series := range map[exporter.ObservationKind]string{
+		exporter.Deployments: "sightline_deployments_total", exporter.DeploymentsFailed: "sightline_deployments_failed_total",
+		exporter.DeploymentsRework: "sightline_deployments_rework_total", exporter.RecoveryTime: "sightline_deployment_recovery_seconds_count",
+		exporter.LeadTime: "sightline_change_lead_time_seconds_count", exporter.Journey: "sightline_journey_seconds_count",
+	} {
+		want, got := wants[string(kind)], ask("sum(increase("+series+"[31d]))")
+		if want < 10 || got < 0.97*want || got > 1.03*want {
+			t.Errorf("%s grew by %v; want %v, and at least 10", series, got, want)
+		}
+	}
+	if n := ask(`sum(increase(sightline_deployments_failed_total{cause="incident"}[31d]))`); n == 0 {
+		t.Error("no incident is put down to a deployment")
 	}
 }
