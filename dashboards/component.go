@@ -75,9 +75,12 @@ func (c *compiler) component(r catalog.Ref) *draft {
 	if r.Kind == "template" {
 		l.row("Scaffolder tasks", false)
 		l.line(8, at(12, scaffolderRunsGraph(s)), at(12, scaffolderDurationGraph(s)))
+		l.goldenPath(s)
 	} else {
 		l.row("Pipelines", false)
 		l.line(8, at(12, pipelineRunsGraph(s)), at(12, pipelineDurationGraph(s)))
+		l.delivery(s, nil)
+		l.feedback(s)
 	}
 	return d
 }

@@ -270,7 +270,7 @@ load 1m
   slo:period_error_budget_remaining:ratio{entity="component:default/checkout",owner="group:default/payments",system="system:default/shop",sloth_id="component.default.checkout-availability",sloth_slo="availability"} 0.75x200
   slo:period_error_budget_remaining:ratio{entity="component:default/checkout",owner="group:default/web",system="system:default/shop",sloth_id="component.default.checkout-availability",sloth_slo="availability"} 0.75x200
   slo:current_burn_rate:ratio{entity="component:default/checkout",owner="group:default/payments",system="system:default/shop",sloth_id="component.default.checkout-availability",sloth_slo="availability"} 2x200
-`+windowSeries()+`
+`+windowSeries()+deliverySeries()+`
   ALERTS{alertname="SLOErrorBudgetBurn",alertstate="firing",severity="page",entity="component:default/checkout",owner="group:default/payments",system="system:default/shop",sloth_id="component.default.checkout-availability",sloth_slo="availability"} 1x200
   http_requests_total{job="component:checkout",code="200"} 0+600x200
   http_requests_total{job="component:checkout",code="500"} 0+6x200
@@ -346,6 +346,31 @@ load 1m
 		"component.default.checkout.json: Traffic: A":                        "10.1",
 		"component.default.checkout.json: Alerts firing: A":                  "1",
 		"default.shop.json: Rate: component:default/checkout: A":             "10.1",
+
+		// 2 of 3 deployments a minute succeed.
+		"owner.json: Deployments per day: A":                                "2880",
+		"owner.json: Lead time, median: A":                                  "5400",
+		"owner.json: Lead time, 90 %: A":                                    "6840",
+		"owner.json: Change fail rate: A":                                   "0.25",
+		"owner.json: Recovery time, median: A":                              "300",
+		"owner.json: Rework rate: A":                                        "0.05",
+		"owner.json: Delivery per entity: A":                                "360",
+		"owner.json: Delivery per entity: B":                                "0.25",
+		"owner.json: First feedback, median: A":                             "150",
+		"owner.json: Runner wait, 90 %: A":                                  "10",
+		"owner.json: Time lost to queues: A":                                "5400",
+		"owner.json: Time lost to retries: A":                               "1800",
+		"owner.json: Failed test cases: A":                                  "0.02",
+		"owner.json: Test coverage: A":                                      "0.8",
+		"owner.json: Flaky jobs: A":                                         "180",
+		"owner.json: Flaky jobs: B":                                         "360",
+		"platform.json: From template to production: A":                     "720",
+		"platform.json: From template to production: C":                     "450",
+		"platform.json: From template to production: E":                     "0.25",
+		"component.default.checkout.json: Change fail rate: A":              "0.25",
+		"default.shop.json: Rework rate: A":                                 "0.05",
+		"default.shop.json: Delivery per entity: C":                         "5400",
+		"component.default.checkout.json: Failed jobs per day by reason: A": "1440",
 	} {
 		if results[name] != want {
 			t.Errorf("%s: got %q, want %q", name, results[name], want)
@@ -359,6 +384,56 @@ func windowSeries() string {
 		fmt.Fprintf(&b, `  slo:sli_error:ratio_rate%s{entity="component:default/checkout",owner="group:default/payments",system="system:default/shop",sloth_id="component.default.checkout-availability",sloth_slo="availability",sloth_window="%s"} 0.03x200`+"\n", w, w)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// deliverySeries are what is measured beside runs.
+func deliverySeries() string {
+	var b strings.Builder
+	add := func(name, labels, values string) {
+		if !strings.Contains(labels, "entity=") {
+			labels += `,entity="component:default/checkout"`
+		}
+		fmt.Fprintf(&b, "\n  %s{source=\"gitlab\",owner=\"group:default/payments\",system=\"system:default/shop\",%s} %sx200", name, labels, values)
+	}
+	const production = `environment_tier="production",`
+	add("sightline_deployments_total", production+`result="success"`, "0+2")
+	add("sightline_deployments_total", production+`result="failure"`, "0+1")
+	add("sightline_deployments_total", `environment_tier="development",result="success"`, "0+9")
+	add("sightline_deployments_failed_total", production+`cause="rollback"`, "0+0.2")
+	add("sightline_deployments_failed_total", production+`cause="incident"`, "0+0.3")
+	add("sightline_deployments_rework_total", production+`cause="fix"`, "0+0.1")
+	for le, values := range map[string]string{"3600": "0+0", "7200": "0+1", "+Inf": "0+1"} {
+		add("sightline_change_lead_time_seconds_bucket", production+`part="total",le="`+le+`"`, values)
+	}
+	for le, values := range map[string]string{"3600": "0+5", "+Inf": "0+5"} {
+		add("sightline_change_lead_time_seconds_bucket", production+`part="coding",le="`+le+`"`, values)
+	}
+	for _, le := range []string{"600", "+Inf"} {
+		add("sightline_deployment_recovery_seconds_bucket", production+`le="`+le+`"`, "0+1")
+	}
+	for _, le := range []string{"300", "+Inf"} {
+		add("sightline_first_feedback_seconds_bucket", `of="commit",le="`+le+`"`, "0+1")
+	}
+	for le, values := range map[string]string{"10": "0+9", "60": "0+10", "+Inf": "0+10"} {
+		add("sightline_runner_wait_seconds_bucket", `tags="docker",le="`+le+`"`, values)
+	}
+	add("sightline_pipeline_lost_seconds_total", `cause="queue"`, "0+30")
+	add("sightline_pipeline_lost_seconds_total", `cause="retry"`, "0+10")
+	for result, values := range map[string]string{"success": "0+98", "failed": "0+1", "error": "0+1", "skipped": "0+9"} {
+		add("sightline_test_cases_total", `cicd_pipeline_name="build",result="`+result+`"`, values)
+	}
+	add("sightline_pipeline_coverage_ratio", `cicd_pipeline_name="build",ref_kind="default"`, "0.8+0")
+	add("sightline_pipeline_coverage_ratio", `cicd_pipeline_name="build",ref_kind="merge_request"`, "0.1+0")
+	add("sightline_flaky_tasks_total", `cicd_pipeline_name="build",cicd_pipeline_task_name="test"`, "0+1")
+	add("sightline_task_retries_total", `cicd_pipeline_name="build",cicd_pipeline_task_name="test"`, "0+2")
+	add("sightline_task_failures_total", `cicd_pipeline_name="build",reason="script_failure"`, "0+1")
+	for milestone, values := range map[string]string{"project": "0+4", "first_pipeline": "0+4", "first_green": "0+3", "first_deployment": "0+1"} {
+		labels := `entity="template:default/service",template="service",milestone="` + milestone + `"`
+		add("sightline_journey_seconds_count", labels, values)
+		add("sightline_journey_seconds_bucket", labels+`,le="900"`, values)
+		add("sightline_journey_seconds_bucket", labels+`,le="+Inf"`, values)
+	}
+	return b.String()
 }
 
 func allPanels(t testing.TB, b Board) []lintPanel {

@@ -42,6 +42,9 @@ func (c *compiler) owner() *draft {
 	l.line(8, at(4, pipelineSuccessStat(forOwner), scaffolderSuccessStat(forOwner)), at(20, runsTable(forOwner, "Pipelines of the shown time",
 		"Pipelines that finished in the shown time, with the share that succeeded at the first finish.", pipelines, "Pipeline", "No pipeline finished")))
 
+	l.delivery(forOwner, c.deliveryTable(forOwner))
+	l.feedback(forOwner)
+
 	l.row("Scaffolder", false)
 	l.line(8, at(12, scaffolderRunsGraph(forOwner)), at(12, runsTable(forOwner, "Templates of the shown time",
 		"Templates that were run in the shown time, with the share of tasks that succeeded.", scaffolder, "Template", "No task finished")))

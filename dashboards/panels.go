@@ -139,6 +139,7 @@ type statistic struct {
 	noValue                        string // text where there is no value; "No data" by default
 	decimals                       *float64
 	link                           *dashboard.DashboardLink
+	timeFrom                       string // fixed length of the shown time, as in "30d"; "" for the board's
 }
 
 func (s statistic) panel() *dashboard.Panel {
@@ -160,7 +161,7 @@ func (s statistic) panel() *dashboard.Panel {
 	if s.link != nil {
 		fields.Links = []dashboard.DashboardLink{*s.link}
 	}
-	return &dashboard.Panel{
+	p := &dashboard.Panel{
 		Type: "stat", Title: &s.title, Description: &s.description, Datasource: datasource(),
 		Targets: targets([]query{{expr: s.expr}}, true, false),
 		Options: stat.Options{
@@ -171,6 +172,10 @@ func (s statistic) panel() *dashboard.Panel {
 		},
 		FieldConfig: &dashboard.FieldConfigSource{Defaults: fields, Overrides: []dashboard.DashboardFieldConfigSourceOverrides{}},
 	}
+	if s.timeFrom != "" {
+		p.TimeFrom = &s.timeFrom
+	}
+	return p
 }
 
 // A graph describes a time series panel.
@@ -274,6 +279,7 @@ type grid struct {
 	sortBy             string // heading
 	descending         bool
 	noValue            string // text of an empty table; "No data" by default
+	timeFrom           string // as of a graph
 }
 
 func (g grid) panel() *dashboard.Panel {
@@ -343,7 +349,7 @@ func (g grid) panel() *dashboard.Panel {
 	if overrides == nil {
 		overrides = []dashboard.DashboardFieldConfigSourceOverrides{}
 	}
-	return &dashboard.Panel{
+	p := &dashboard.Panel{
 		Type: "table", Title: &g.title, Description: &g.description, Datasource: datasource(),
 		Targets: targets(queries, true, true), Transformations: transformations, Options: options,
 		FieldConfig: &dashboard.FieldConfigSource{
@@ -355,6 +361,10 @@ func (g grid) panel() *dashboard.Panel {
 			Overrides: overrides,
 		},
 	}
+	if g.timeFrom != "" {
+		p.TimeFrom = &g.timeFrom
+	}
+	return p
 }
 
 // quote makes a PromQL string of any value.

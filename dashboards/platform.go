@@ -26,6 +26,8 @@ func (c *compiler) platform() *draft {
 	l.row("Pipelines and scaffolder", false)
 	l.line(8, at(4, pipelineSuccessStat(""), scaffolderSuccessStat("")), at(10, pipelineRunsGraph("")), at(10, scaffolderRunsGraph("")))
 
+	l.goldenPath("")
+
 	l.row("Backstage plugins", false)
 	l.line(8,
 		at(8, graph{

@@ -52,6 +52,8 @@ func (c *compiler) system(e *catalog.Entity) *draft {
 	}
 	l.row("Pipelines", false)
 	l.line(8, at(12, pipelineRunsGraph(s)), at(12, pipelineDurationGraph(s)))
+	l.delivery(s, c.deliveryTable(s))
+	l.feedback(s)
 	if templates {
 		l.row("Scaffolder tasks", false)
 		l.line(8, at(12, scaffolderRunsGraph(s)), at(12, scaffolderDurationGraph(s)))
