@@ -185,6 +185,7 @@ func serveOwner(r *Reader, req *http.Request) (any, error) {
 	if !ok {
 		return nil, s.NotFound("owner", ref)
 	}
+	o.Delivery = s.OwnerDelivery(req.Context(), ref)
 	return o, nil
 }
 
@@ -203,6 +204,7 @@ func serveEntity(r *Reader, req *http.Request) (any, error) {
 	if !ok {
 		return nil, s.NotFound("entity", ref)
 	}
+	e.Delivery = s.EntityDelivery(req.Context(), ref)
 	return e, nil
 }
 

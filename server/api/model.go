@@ -68,6 +68,8 @@ type Owner struct {
 	Alerts []FiringAlert   `json:"alerts"`
 	Runs   []Run           `json:"runs" doc:"Newest pipelines and scaffolder tasks."`
 	Issues []Issue         `json:"problem_list" doc:"Problems of the entities owned."`
+
+	Delivery Delivery `json:"delivery" doc:"How changes got to production in the last 30 days."`
 }
 
 // An EntitySummary is one row of the list of an owner's entities.
@@ -93,6 +95,8 @@ type Entity struct {
 	Alerts        []FiringAlert `json:"alerts"`
 	Runs          []Run         `json:"runs" doc:"Newest pipelines and scaffolder tasks."`
 	Issues        []Issue       `json:"problem_list"`
+
+	Delivery Delivery `json:"delivery" doc:"How changes of the entity, or of all in the system, got to production in the last 30 days."`
 }
 
 // An SLOList is the answer of /entities/…/slos.

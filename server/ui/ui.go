@@ -47,7 +47,7 @@ const (
 func New(r *api.Reader, o Options) http.Handler {
 	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
 		"percent": percent, "sli": sli, "figure": figure, "outage": outage, "ago": ago,
-		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast,
+		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast, "share": share, "span": span,
 	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
@@ -177,6 +177,7 @@ func (h *handler) owner(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, s.NotFound("owner", ref))
 		return
 	}
+	o.Delivery = s.OwnerDelivery(r.Context(), ref)
 	slos := s.OwnerSLOs(ref)
 	slices.SortStableFunc(slos, func(a, b api.SLO) int { return compareBudget(a.BudgetRemaining, b.BudgetRemaining) })
 	slos, pages := paginate(r, slos)
@@ -204,6 +205,7 @@ func (h *handler) entity(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, s.NotFound("entity", ref))
 		return
 	}
+	e.Delivery = s.EntityDelivery(r.Context(), ref)
 	slos := s.EntitySLOs(ref)
 	err := s.AddSeries(r.Context(), slos, time.Time{}, time.Time{}, api.MaxPoints)
 	happened := s.Timeline(r.Context(), api.TimelineQuery{Ref: ref, Limit: eventsShown})
@@ -301,6 +303,29 @@ func length(n api.Number) string {
 		d = d.Round(time.Second)
 	}
 	return d.String()
+}
+
+// share writes a ratio in percent, where a missing one is nothing to worry about.
+func share(n api.Number) string {
+	if n == nil {
+		return "–"
+	}
+	return percent(n)
+}
+
+// span writes seconds in the unit that suits them: the figure is a rough one.
+func span(n api.Number) string {
+	if n == nil {
+		return "–"
+	}
+	switch v := *n; {
+	case v >= 2*24*3600:
+		return strconv.FormatFloat(v/24/3600, 'f', 1, 64) + " d"
+	case v >= 2*3600:
+		return strconv.FormatFloat(v/3600, 'f', 1, 64) + " h"
+	default:
+		return strconv.FormatFloat(v/60, 'f', 0, 64) + " min"
+	}
 }
 
 // fast tells whether a burn rate spends more than the whole budget in one window.

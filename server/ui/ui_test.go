@@ -46,6 +46,13 @@ type fakeStore struct{ value float64 }
 
 func (s fakeStore) Query(_ context.Context, expr string, at time.Time) ([]engine.Sample, error) {
 	v := s.value
+	if strings.Contains(expr, "figure") {
+		var out []engine.Sample
+		for figure, value := range map[string]float64{"deployments": 1.5, "lead": 3 * 86400, "failed": 0.125, "rework": math.NaN()} {
+			out = append(out, engine.Sample{Labels: map[string]string{"figure": figure}, Value: value, Time: at})
+		}
+		return out, nil
+	}
 	if strings.Contains(expr, "ratio_rate") {
 		v = 0.002
 	}
@@ -152,6 +159,21 @@ func TestTheAPIGivesFiguresAndNullForWhatDoesNotExist(t *testing.T) {
 	w := get(api.New(reader(platform(1))), "/api/v1/entities/component/default/chekout")
 	if w.Code != 404 || !strings.Contains(w.Body.String(), "component:default/checkout?") {
 		t.Errorf("no hint: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestPagesShowHowChangesGetToProduction(t *testing.T) {
+	h := New(reader(platform(0.5)), Options{})
+	for _, path := range []string{"/owners/group/default/payments", "/entities/component/default/checkout"} {
+		body := get(h, path).Body.String()
+		for _, want := range []string{
+			"Delivery, 30 days", "Deployments per day</dt><dd>1.50</dd>", "Lead time, median</dt><dd>3.0 d</dd>", "Change fail rate</dt><dd>12.5 %</dd>",
+			"Recovery, median</dt><dd>–</dd>", "Rework rate</dt><dd>–</dd>",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s does not hold %q", path, want)
+			}
+		}
 	}
 }
 
