@@ -79,8 +79,7 @@ type BackstageMetrics struct {
 
 // Scaffolder follows scaffolder tasks.
 type Scaffolder struct {
-	Poll     Duration `yaml:"poll,omitempty" doc:"How often tasks are read." example:"15s"`
-	Backfill Duration `yaml:"backfill,omitempty" doc:"How far back the first start reads." example:"30d"`
+	Poll Duration `yaml:"poll,omitempty" doc:"How often tasks are read." example:"15s"`
 }
 
 // GitLab is one GitLab host.
@@ -379,7 +378,6 @@ func (c *Config) setDefaults() {
 	}
 	if c.Sources.Scaffolder != nil {
 		def(&c.Sources.Scaffolder.Poll, 15*time.Second)
-		def(&c.Sources.Scaffolder.Backfill, 30*24*time.Hour)
 	}
 	for i := range c.Sources.GitLab {
 		g := &c.Sources.GitLab[i]

@@ -33,7 +33,7 @@ type checked struct {
 }
 
 // checkNames lists what --check takes, in the order of the report.
-var checkNames = []string{"config", "catalog", "scaffolder", "events", "backstage", "gitlab", "store", "prometheus", "ruler", "kubernetes", "alertmanager", "logs", "traces", "grafana"}
+var checkNames = []string{"config", "catalog", "scaffolder", "events", "backstage", "gitlab", "store", "prometheus", "ruler", "kubernetes", "alertmanager", "metrics", "logs", "traces", "grafana"}
 
 func newDoctor(env environment) *cobra.Command {
 	var conf, format string
@@ -41,7 +41,7 @@ func newDoctor(env environment) *cobra.Command {
 	var timeout time.Duration
 	var projects int
 	cmd := &cobra.Command{
-		Use: "doctor --config FILE", Short: "Check everything that a configuration names, and say how to mend it", Args: cobra.NoArgs,
+		Use: "doctor --config FILE", Short: "Check everything that a configuration names, and say how to mend it", Args: noArgs,
 		Long: `Doctor asks every system that the configuration names whether Sightline can do its work with it, and says of each finding
 why it matters and how it is mended: the configuration and the files it names, the catalog, Backstage's telemetry with its
 known traps, the permissions of tokens, GitLab's projects, rate limit and webhooks, how long the Prometheus keeps samples

@@ -22,6 +22,7 @@ import (
 	"github.com/sightline-dev/sightline/engine/remote"
 	"github.com/sightline-dev/sightline/exporter/backstage"
 	"github.com/sightline-dev/sightline/exporter/gitlab"
+	"github.com/sightline-dev/sightline/exporter/push"
 	"github.com/sightline-dev/sightline/exporter/scaffolder"
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/plan/alertmanager"
@@ -124,6 +125,14 @@ func (d *doctor) checks() ([]check, error) {
 	if a := c.Alertmanager; a.URL != "" {
 		add(d.remoteCheck("alertmanager", a.URL, upstream.Options{}, d.alertmanager))
 	}
+	if m := c.Metrics; m.OTLP != "" {
+		add(d.remoteCheck("metrics", m.OTLP, upstream.Options{TokenFile: m.TokenFile, CAFile: m.CAFile}, push.ExamineOTLP))
+	}
+	if w := c.Metrics.RemoteWrite; w.URL != "" {
+		add(d.remoteCheck("metrics", w.URL, upstream.Options{TokenFile: w.TokenFile, CAFile: w.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
+			return push.ExamineRemoteWrite(ctx, c, w.Tenant)
+		}))
+	}
 	if l := c.Logs; l.URL != "" {
 		add(d.remoteCheck("logs", l.URL, upstream.Options{TokenFile: l.TokenFile, CAFile: l.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
 			return loki.Examine(ctx, c, l.Tenant)
@@ -145,9 +154,6 @@ func (d *doctor) checks() ([]check, error) {
 func (d *doctor) configuration() (out upstream.Findings) {
 	c := d.config
 	out.OK("the file is valid")
-	if err := unsupported(c); err != nil {
-		out.Failed("serve does not start", err, "")
-	}
 	type named struct{ key, path string }
 	var files []named
 	add := func(key, path string) {
@@ -157,18 +163,27 @@ func (d *doctor) configuration() (out upstream.Findings) {
 	}
 	if b := c.Catalog.Backstage; b != nil {
 		add("catalog.backstage.token_file", b.TokenFile)
+		add("catalog.backstage.ca_file", b.CAFile)
 	}
 	for i, g := range c.Sources.GitLab {
 		add(fmt.Sprintf("sources.gitlab[%d].token_file", i), g.TokenFile)
+		add(fmt.Sprintf("sources.gitlab[%d].ca_file", i), g.CAFile)
 		for _, f := range g.WebhookSecretFiles {
 			add(fmt.Sprintf("sources.gitlab[%d].webhook_secret_files", i), f)
 		}
 	}
-	add("store.token_file", c.Store.TokenFile)
-	add("ruler.token_file", c.Ruler.TokenFile)
-	add("grafana.token_file", c.Grafana.TokenFile)
-	add("logs.token_file", c.Logs.TokenFile)
-	add("traces.token_file", c.Traces.TokenFile)
+	for _, s := range []struct{ key, token, ca string }{
+		{"store", c.Store.TokenFile, c.Store.CAFile},
+		{"ruler", c.Ruler.TokenFile, c.Ruler.CAFile},
+		{"grafana", c.Grafana.TokenFile, c.Grafana.CAFile},
+		{"logs", c.Logs.TokenFile, c.Logs.CAFile},
+		{"traces", c.Traces.TokenFile, c.Traces.CAFile},
+		{"metrics", c.Metrics.TokenFile, c.Metrics.CAFile},
+		{"metrics.remote_write", c.Metrics.RemoteWrite.TokenFile, c.Metrics.RemoteWrite.CAFile},
+	} {
+		add(s.key+".token_file", s.token)
+		add(s.key+".ca_file", s.ca)
+	}
 	add("server.web_config_file", c.Server.WebConfigFile)
 	for _, f := range c.Server.Auth.TokenFiles {
 		add("server.auth.token_files", f)
@@ -186,7 +201,7 @@ func (d *doctor) configuration() (out upstream.Findings) {
 		case err != nil:
 			out.Failed(f.key, err, "name a file that this user may read")
 		case info.Size() == 0:
-			out.Error("write the secret into it", "%s: %s is empty", f.key, f.path)
+			out.Error("write into it what it is to hold", "%s: %s is empty", f.key, f.path)
 		case info.Mode().Perm()&0o002 != 0:
 			out.Warn("chmod o-w "+f.path, "%s: everybody may change %s", f.key, f.path)
 		default:

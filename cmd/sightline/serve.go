@@ -54,14 +54,6 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 	}
 }
 
-// unsupported names the first part of a configuration that this version cannot serve: better no start than a silent gap.
-func unsupported(c *config.Config) error {
-	if c.Sources.Scaffolder != nil && time.Duration(c.Sources.Scaffolder.Backfill) != 30*24*time.Hour {
-		return hintError{errors.New("sources.scaffolder.backfill is not supported yet"), "leave it out: every task that Backstage still has is read"}
-	}
-	return nil
-}
-
 // isUpstream tells errors of a system that may be mended while serve waits from those of the configuration.
 func isUpstream(err error) bool {
 	var e exitError
@@ -108,9 +100,6 @@ tried again and again; /-/ready says what is missing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(conf)
 			if err != nil {
-				return err
-			}
-			if err := unsupported(c); err != nil {
 				return err
 			}
 			log := slog.New(slog.NewTextHandler(env.stderr, nil))

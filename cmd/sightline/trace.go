@@ -36,10 +36,10 @@ What cannot be read beside the trace is said at the end. The exit code is 1 when
   sightline trace https://gitlab.example.com/shop/checkout/-/pipelines/1001 --config sightline.yaml
   sightline trace 42/1001 --config sightline.yaml --format json`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return nil
+			if len(args) != 1 {
+				return hintError{fmt.Errorf("%s takes one trace, got %d arguments", cmd.CommandPath(), len(args)), "name a trace id, the URL of a pipeline, or PROJECT/PIPELINE"}
 			}
-			return hintError{fmt.Errorf("%s takes one trace, got %d arguments", cmd.CommandPath(), len(args)), "name a trace id, the URL of a pipeline, or PROJECT/PIPELINE"}
+			return noArgs(cmd, nil)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
