@@ -24,21 +24,22 @@ func table(annotations []catalog.Annotation) string {
 
 func annotationsPage() string {
 	return "# Annotations\n\nWritten by `make docs` from the table that the program reads by.\n\n" +
-		"All keys begin with `" + catalog.Prefix + "` and stand under `metadata.annotations`. Values are strings: quote numbers. Owner, system, lifecycle\n" +
-		"and type come from the entity itself, never from an annotation.\n\n" +
+		"All keys begin with `" + catalog.Prefix + "` and stand under `metadata.annotations`. Values are strings: quote numbers.\n" +
+		"Owner, system, lifecycle and type come from the entity itself, never from an annotation.\n\n" +
 		table(catalog.AnnotationTable()) + `
 *entity* is every kind but groups, users and locations. Where groups and systems are named too, the value is handed down:
 what counts is the entity's own, else its system's, else its owner's, else the default of profile and tier in the
 configuration. An indicator may be written with ` + "`-` or `_`" + `; it is one indicator.
 
-A bad value is a problem that says what to write instead, shown by ` + "`sightline lint`" + ` and in the owner's list; the other values
-of the entity count. A value whose feature is not built yet is a problem of the rule ` + "`" + catalog.RuleNotSupportedYet + "`" + `, never ignored.
+A bad value is a problem that says what to write instead, shown by ` + "`sightline lint`" + ` and in the owner's list; the other
+values of the entity count. A value whose feature is not built yet is a problem of the rule ` + "`" + catalog.RuleNotSupportedYet + "`" + `, never ignored.
 
 ## Grammar
 
 ` + "```ebnf\n" + catalog.Grammar + "```\n" + `
 A threshold without a unit is a number in the indicator's own unit; latencies and durations need one. A target below 1 is
-refused, because it is nearly always a fraction (` + "`0.999` for `99.9`" + `). A selector holds label matchers only, without metric name and braces.
+refused, because it is nearly always a fraction (` + "`0.999` for `99.9`" + `). A selector holds label matchers only, without metric
+name and braces.
 
 ## Keys of other tools
 

@@ -22,7 +22,7 @@ import (
 
 func TestEveryMetricIsInTheDocument(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Metrics of Sightline\n\nWritten by `make docs`. Names follow the OpenTelemetry CI/CD conventions where there is one ([ADR 004](adr/004-run-counters.md)).\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	b.WriteString("# Metrics of Sightline\n\nWritten by `make docs`. Names follow the OpenTelemetry CI/CD conventions where there is one\n([ADR 004](adr/004-run-counters.md)). How they are scraped and pushed, with exemplars and native histograms:\n[telemetry.md](telemetry.md#metrics). What those of GitLab count: [gitlab.md](gitlab.md).\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
 	all := slices.Concat(exporter.Families(), backstage.Families(), push.Families())
 	for _, f := range upstream.Families() {
 		all = append(all, exporter.Family(f))

@@ -115,7 +115,7 @@ func safe(s string) string {
 	return s[:min(len(s), 200)]
 }
 
-// problemsJSON writes the list as DESIGN's contract has it: every key always present.
+// problemsJSON writes the list with every key always present, as readers of the file expect.
 func problemsJSON(problems []catalog.Problem) ([]byte, error) {
 	type line struct {
 		Severity   catalog.Severity `json:"severity"`

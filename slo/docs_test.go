@@ -37,8 +37,8 @@ func TestTheDocumentOfIndicatorsIsTheLibrary(t *testing.T) {
 func indicatorsDocument(lib *Library) string {
 	var b strings.Builder
 	b.WriteString("# Indicators\n\nWritten by `make docs` from the built-in indicator files (`slo/library`) and the kinds that the program knows.\n\n" +
-		"An entity has the indicators of its profile, by kind and `spec.type` or by `sightline.dev/profile`. Targets, in percent, depend on the tier;\n" +
-		"`sightline.dev/objective.<indicator>` sets another, with another threshold after `@`. How the rules count: [slo.md](slo.md).\n")
+		"An entity has the indicators of its profile, by kind and `spec.type` or by `sightline.dev/profile`. Targets, in percent,\n" +
+		"depend on the tier; `sightline.dev/objective.<indicator>` sets another, with another threshold after `@`. How the rules\ncount: [slo.md](slo.md).\n")
 	for _, p := range lib.Profiles() {
 		fmt.Fprintf(&b, "\n## %s\n\nOn %s", p.Name, strings.Join(p.Kinds, ", "))
 		switch {
@@ -84,10 +84,11 @@ func indicatorsDocument(lib *Library) string {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", k, d.unit, code(d.needs), code(d.takes), bad, d.meaning)
 	}
-	b.WriteString("\n## Files of your own\n\n`slo.library` in the configuration names a folder. Each `*.yaml` in it is a profile; one of the same name replaces the built-in one.\n" +
-		"`$selector` stands for the matchers, `$window` for the range, `$slice` for the slice of `time-slice`, `$threshold` for a matcher of `le` and\n" +
-		"`$seconds` for the threshold as a number. An indicator without `objective` is made only where an annotation asks for it. Beside the keys of its kind, an\n" +
-		"indicator has `name`, `title`, `objective` (the target by tier) and `kind` (`events` where it is left out). One of each kind:\n\n```yaml\n")
+	b.WriteString("\n## Files of your own\n\n`slo.library` in the configuration names a folder. Each `*.yaml` in it is a profile; one of the same name\n" +
+		"replaces the built-in one. `$selector` stands for the matchers, `$window` for the range, `$slice` for the slice of\n" +
+		"`time-slice`, `$threshold` for a matcher of `le` and `$seconds` for the threshold as a number. An indicator without\n" +
+		"`objective` is made only where an annotation asks for it. Beside the keys of its kind, an indicator has `name`, `title`,\n" +
+		"`objective` (the target by tier) and `kind` (`events` where it is left out). One of each kind:\n\n```yaml\n")
 	example, err := os.ReadFile("testdata/kinds/kinds.yaml")
 	if err != nil {
 		return err.Error()

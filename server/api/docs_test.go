@@ -33,10 +33,10 @@ type object = map[string]any
 // markdown writes an OpenAPI document as one page of Markdown.
 func markdown(doc object) string {
 	var b strings.Builder
-	b.WriteString("# HTTP API\n\nWritten by `make docs` from the OpenAPI 3.1 document, which a server gives at `/api/v1/openapi.json`. All resources are read only: `GET` and `HEAD`.\n\n" +
+	b.WriteString("# HTTP API\n\nWritten by `make docs` from the OpenAPI 3.1 document, which a server gives at `/api/v1/openapi.json`. All resources are\nread only: `GET` and `HEAD`.\n\n" +
 		"With authentication configured, send `Authorization: Bearer TOKEN`: a static token, or a Backstage user token. A reference such as\n`component:default/checkout` is three parts of a path: `component/default/checkout`. A figure that does not exist is `null`, never 0.\n" +
 		"Every error is a problem document (RFC 9457, `application/problem+json`) with a `hint`.\n\n" +
-		"Beside these resources, `/api/v1/` answers Prometheus's query API (`query`, `query_range`, `series`, `labels`, `metadata`, `rules`, `alerts`), so that\nGrafana can use Sightline as a Prometheus data source, and takes remote write at `/api/v1/write`. That, and `POST /-/reload`, want a static token: a Backstage user may read only.\n\n" +
+		"Beside these resources, `/api/v1/` answers Prometheus's query API (`query`, `query_range`, `series`, `labels`, `metadata`, `rules`,\n`alerts`), so that Grafana can use Sightline as a Prometheus data source, and takes remote write at `/api/v1/write`. That,\nand `POST /-/reload`, want a static token: a Backstage user may read only.\n\n" +
 		"```\n$ curl 'http://127.0.0.1:9469/api/v1/entities/component/default/checkout/slos?points=0'\n```\n\n## Resources\n\n| resource | answer | meaning |\n|---|---|---|\n")
 	paths := doc["paths"].(object)
 	for _, p := range slices.Sorted(maps.Keys(paths)) {
