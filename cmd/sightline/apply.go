@@ -22,7 +22,7 @@ func newApply(env environment) *cobra.Command {
 	var paths, names, override []string
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "apply --config FILE [--target NAME]... [--yes]", Short: "Make rulers, Alertmanager and folders hold what the catalog says", Args: noArgs,
+		Use: "apply --config FILE [--target NAME]... [--yes]", Short: "Make Alertmanager, rulers, folders, Kubernetes and Grafana hold what the catalog says", Args: noArgs,
 		Long: `Apply compiles the catalog, shows for each target of the configuration what would be added, changed and removed, per
 owner, and asks before it writes. Only what bears Sightline's mark is changed or removed, and what is the same is not
 written. One artifact that a target refuses stops no other. Applying again goes on where an interrupted run stopped.`,

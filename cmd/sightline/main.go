@@ -135,7 +135,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
 		Example: `  sightline demo                                        a simulated platform in your browser
   sightline lint catalog-info.yaml                      check the annotations
   sightline generate --catalog catalog/ --out out/      write rules, dashboards, alertmanager.yml
-  sightline apply --config sightline.yaml               write them to rulers, Alertmanager, folders
+  sightline apply --config sightline.yaml               write them to Alertmanager, rulers, Kubernetes, Grafana
   sightline doctor --config sightline.yaml              check every system that it names
   sightline serve --config sightline.yaml               run beside Backstage`,
 		SilenceErrors:              true,

@@ -93,9 +93,9 @@ UI, the HTTP API, /metrics and a Prometheus query API. With store.url the figure
 Thanos instead, which evaluates the files of "sightline generate".
 
 The catalog is read again every minute. SIGHUP or POST /-/reload reads it and the configuration at once; a bad one, or a
-catalog that shrank to less than half, leaves the old one running. Changes of sources, store, alertmanager.url, server,
-metrics, logs and traces need a restart, and the log says so. A Backstage that cannot be reached at the start is
-tried again and again; /-/ready says what is missing.`,
+catalog that shrank to less than half, leaves the old one running. Changes of catalog.backstage, sources, store,
+alertmanager.url, server, metrics, logs and traces need a restart, and the log says so. A Backstage that cannot be reached
+at the start is tried again and again; /-/ready says what is missing.`,
 		Example: "  sightline serve --config sightline.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(conf)
