@@ -18,7 +18,8 @@ func newLint(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "lint [PATH...]", Short: "Check the annotations of catalog-info.yaml files",
 		Long: `Lint says what is wrong with the Sightline annotations of files, folders and globs: bad values, unknown keys, objectives
-whose alerts can never fire. With --config and no PATH it reads the catalog that the configuration names, as serve does. Formats: text, json, junit, codequality (GitLab) and sarif.`,
+whose alerts can never fire. With --config and no PATH it reads the catalog that the configuration names, as serve does.
+Formats: text, json, junit, codequality (GitLab) and sarif.`,
 		Example: `  sightline lint catalog-info.yaml
   sightline lint --config sightline.yaml
   sightline lint 'services/**/catalog-info.yaml' org/ --format codequality > gl-code-quality-report.json`,

@@ -63,6 +63,9 @@ func isUpstream(err error) bool {
 // serve runs a server until the context ends, and reloads on a signal.
 func serve(ctx context.Context, env environment, o server.Options, started func(url string)) error {
 	s, err := server.New(ctx, o)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // stopped while it started, which is no more an error than later
+	}
 	if err != nil {
 		return err
 	}
