@@ -80,7 +80,7 @@ const NativeSchema = 3
 
 var (
 	// Few, because each costs a line per series in the text format: native histograms have the resolution.
-	pipelineBounds = []float64{300, 600, 900, 1800, 3600}
+	pipelineBounds = []float64{60, 300, 600, 1800, 3600}
 	taskBounds     = []float64{60, 600}
 )
 

@@ -76,7 +76,7 @@ func TestTheLatestRunOfEachBucketIsItsExemplarAndNeverWrittenToTheFile(t *testin
 	}})
 	want := map[string]string{
 		"cicd_pipeline_runs_total":                "trace_id=7434 4m0s",
-		"cicd_pipeline_run_duration_seconds 300":  "trace_id=7432 2m0s",
+		"cicd_pipeline_run_duration_seconds 60":   "trace_id=7432 2m0s",
 		"cicd_pipeline_run_duration_seconds 600":  "trace_id=7433 3m0s",
 		"cicd_pipeline_run_duration_seconds +Inf": "trace_id=7434 4m0s",
 	}
@@ -100,7 +100,7 @@ func TestTheLatestRunOfEachBucketIsItsExemplarAndNeverWrittenToTheFile(t *testin
 		t.Errorf("after a restart there are exemplars: %v", got)
 	}
 	commit(t, j, exporter.Batch{Runs: []exporter.Run{at("1/pipeline/5", 30, 6)}})
-	if got := exemplars(t, j)["cicd_pipeline_run_duration_seconds 300"]; got != "trace_id=7435 6m0s" {
+	if got := exemplars(t, j)["cicd_pipeline_run_duration_seconds 60"]; got != "trace_id=7435 6m0s" {
 		t.Errorf("the next run after a restart: %q", got)
 	}
 }
