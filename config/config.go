@@ -196,7 +196,7 @@ type Logs struct {
 	TokenFile string `yaml:"token_file,omitempty" doc:"File with a bearer token for url."`
 	CAFile    string `yaml:"ca_file,omitempty" doc:"PEM file of a certificate authority to trust."`
 
-	JobLogs     string   `yaml:"job_logs,omitempty" doc:"Which logs of GitLab jobs are sent too: failed, all or off." example:"failed"`
+	JobLogs     string   `yaml:"job_logs,omitempty" doc:"Which logs of GitLab jobs and scaffolder tasks are sent too: failed, all or off." example:"failed"`
 	JobLogLimit Bytes    `yaml:"job_log_limit,omitempty" doc:"Longest log; of a longer one the beginning and the end are sent." example:"1MiB"`
 	Mask        []string `yaml:"mask,omitempty" doc:"Regular expressions of what is masked in these logs, beside well-known tokens, passwords and keys." example:"['CUST-[0-9]+']"`
 }

@@ -53,8 +53,7 @@ func ReadJobLog(r exporter.Run, log JobLog, mask *Mask) (lines []Line, sections 
 	if !ok || r.Level != exporter.LevelTask {
 		return nil, nil
 	}
-	p, _ := locate(&r)
-	l := &logReader{run: &r, place: p, job: job, mask: mask, clock: job.Start, labels: labels("kind", JobLogKind, "level", "info", "owner", r.Owner.String(), "service_name", service(&r), "source", r.ID.Source)}
+	l := newLogReader(&r, job, mask)
 	head := log.Head
 	if log.Left > 0 || log.Cut {
 		head = head[:bytes.LastIndexByte(head, '\n')+1] // the last line goes on in what is left out
@@ -88,7 +87,13 @@ type logReader struct {
 	sections []Span
 	open     []int // indexes of sections, the innermost last
 	names    []string
-	key      int // lines that may still belong to a private key
+	key      int  // lines that may still belong to a private key
+	part     Span // of a scaffolder's step; zero: the innermost open section, or the run
+}
+
+func newLogReader(r *exporter.Run, job Span, mask *Mask) *logReader {
+	p, _ := locate(r)
+	return &logReader{run: r, place: p, job: job, mask: mask, clock: job.Start, labels: labels("kind", JobLogKind, "level", "info", "owner", r.Owner.String(), "service_name", service(r), "source", r.ID.Source)}
 }
 
 // all puts lines together that the runner has cut up, and takes each.
@@ -217,13 +222,18 @@ func (l *logReader) line(s string) {
 		at = l.last.Add(1)
 	}
 	l.last = at
-	span, section := l.job.ID, ""
+	span, section, task := l.job.ID, l.part.Name, ""
 	if n := len(l.open); n > 0 {
 		span, section = l.sections[l.open[n-1]].ID, l.sections[l.open[n-1]].Name
+	} else if l.part.ID.IsValid() {
+		span = l.part.ID
+	}
+	if l.run.Level == exporter.LevelTask {
+		task = l.run.Name
 	}
 	l.lines = append(l.lines, Line{Time: at, Labels: l.labels, Text: s, Metadata: labels(
 		"entity", l.run.Entity.String(), "run_id", l.run.ID.Key, "section", section, "span_id", span.String(),
-		"system", l.run.System.String(), "task", l.run.Name, "trace_id", l.job.TraceID.String())})
+		"system", l.run.System.String(), "task", task, "trace_id", l.job.TraceID.String())})
 }
 
 // plain is what a terminal shows of a line: without control sequences, and with what was written over gone.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/sightline-dev/sightline/config"
 	"github.com/sightline-dev/sightline/correlate"
@@ -11,6 +12,7 @@ import (
 	"github.com/sightline-dev/sightline/correlate/otlp"
 	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/push"
+	"github.com/sightline-dev/sightline/exporter/scaffolder"
 	"github.com/sightline-dev/sightline/upstream"
 )
 
@@ -56,6 +58,17 @@ func logReaders(c *config.Config, pool *upstream.Pool) ([]joblog.Reader, error) 
 			return nil, err
 		}
 		out = append(out, joblog.NewGitLab(client, g.CallsPerHour, int(c.Logs.JobLogLimit), mask))
+	}
+	if b := c.Catalog.Backstage; b != nil && c.Sources.Scaffolder != nil {
+		client, err := pool.Client(backstageOptions(b))
+		if err != nil {
+			return nil, err
+		}
+		tasks, err := scaffolder.New(client, b.URL, time.Now)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, joblog.NewScaffolder(tasks, int(c.Logs.JobLogLimit), mask))
 	}
 	return out, nil
 }

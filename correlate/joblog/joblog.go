@@ -150,6 +150,7 @@ func (s *Sink) readLog(ctx context.Context, r exporter.Run) (runLog, error) {
 	lines, spans, err := reader.ReadLog(ctx, r)
 	var status *upstream.StatusError
 	var elsewhere *upstream.RedirectError
+	var content *upstream.ContentError
 	switch {
 	case err == nil:
 		delete(s.broken, r.ID)
@@ -164,7 +165,7 @@ func (s *Sink) readLog(ctx context.Context, r exporter.Run) (runLog, error) {
 		}
 		return runLog{}, nil
 	case errors.As(err, &status) && status.Code/100 == 4 && status.Code != http.StatusUnauthorized && status.Code != http.StatusRequestTimeout && status.Code != http.StatusTooManyRequests:
-	case errors.As(err, &status) && status.Code == http.StatusInternalServerError:
+	case errors.As(err, &status) && status.Code == http.StatusInternalServerError, errors.As(err, &content) && !content.HTML:
 		if s.broken[r.ID]++; s.broken[r.ID] < maxBroken {
 			return runLog{}, err
 		}

@@ -397,7 +397,7 @@ func (c *reading) finished(t task, events []event, mark seen) []finish {
 		}
 		f := finish{event: events[len(events)-1].ID}
 		if f.event > mark.Event && (last || mark.Event > 0 || !mark.Again) { // of a forgotten task, all but the last attempt have been counted
-			f.runs = c.attempt(t, events, result, again, n > 0 || events[0].Type == "recovered")
+			f.runs = c.attempt(t, events, result, again, n)
 			out = append(out, f)
 		}
 		again = true
@@ -418,15 +418,25 @@ func (c *reading) finished(t task, events []event, mark seen) []finish {
 	return out
 }
 
-// attempt gives the runs of one attempt at a task: the task's and its steps'.
-func (c *reading) attempt(t task, events []event, result exporter.Result, again, retried bool) []exporter.Run {
-	began := events[0]
-	if i := slices.IndexFunc(events, event.starts); i >= 0 {
-		began = events[i]
+// began is the event with which an attempt began.
+func began(events []event) event {
+	return events[max(slices.IndexFunc(events, event.starts), 0)]
+}
+
+// stepKey is the key of the id of a step's run in attempt n at a task.
+func stepKey(task string, id stepID, n int, events []event) string {
+	key := task + "/step/" + string(id)
+	if n > 0 || events[0].Type == "recovered" {
+		key += "/retry/" + strconv.FormatInt(events[0].ID, 10)
 	}
+	return key
+}
+
+// attempt gives the runs of attempt n at a task: the task's and its steps'.
+func (c *reading) attempt(t task, events []event, result exporter.Result, again bool, n int) []exporter.Run {
 	r := c.describe(t)
 	r.State, r.Attempt, r.Result = exporter.StateFinished, exporter.AttemptFirst, result
-	r.Started, r.Finished = began.CreatedAt, events[len(events)-1].CreatedAt
+	r.Started, r.Finished = began(events).CreatedAt, events[len(events)-1].CreatedAt
 	r.Duration = seconds(r.Started, r.Finished)
 	if again {
 		r.Attempt = exporter.AttemptRerun
@@ -436,10 +446,7 @@ func (c *reading) attempt(t task, events []event, result exporter.Result, again,
 	runs := []exporter.Run{r}
 	for _, st := range t.steps(events, result, r.Finished) {
 		sr := r
-		sr.ID.Key = t.ID + "/step/" + string(st.id)
-		if retried {
-			sr.ID.Key += "/retry/" + strconv.FormatInt(events[0].ID, 10)
-		}
+		sr.ID.Key = stepKey(t.ID, st.id, n, events)
 		sr.Parent, sr.Level, sr.Name, sr.Result, sr.Queued = r.ID, exporter.LevelTask, normalise(st.id), st.result, nil
 		sr.Created, sr.Started, sr.Finished, sr.Duration = time.Time{}, st.started, st.ended, nil
 		if !st.started.IsZero() {
