@@ -467,7 +467,7 @@ func TestPipelinesOfASharedProjectBelongToTheEntityWhosePatternMatches(t *testin
 // TestEveryRunIsCountedOnce lets random pipelines go through retries, manual jobs, skipped stages and bridges, reads them at
 // random times, cuts readings off at random calls, restarts source and journal, and compares with what happened.
 func TestEveryRunIsCountedOnce(t *testing.T) {
-	seeds := 15
+	seeds := 8
 	if testing.Short() {
 		seeds = 5
 	}

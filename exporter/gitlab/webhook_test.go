@@ -373,7 +373,7 @@ func TestRecordedWebhooksAreRead(t *testing.T) {
 // TestWebhooksAndPollingGiveTheSame lets random pipelines go on, and delivers their webhooks twice, late, in any order or not
 // at all, with readings of the API in between, calls that fail and restarts.
 func TestWebhooksAndPollingGiveTheSame(t *testing.T) {
-	seeds := 12
+	seeds := 5
 	if testing.Short() {
 		seeds = 4
 	}
