@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -80,7 +81,7 @@ func evaluatedFrom(g *rules.Group, from time.Time) time.Time {
 // recordPast adds what a rule gives, but for the times around which the store has it.
 func (e *Engine) recordPast(ctx context.Context, r *rules.RecordingRule, s Series, interval time.Duration, add adder) error {
 	b := labels.NewBuilder(labels.FromMap(s.Labels))
-	b.Set(labels.MetricName, r.Name())
+	b.Set(model.MetricNameLabel, r.Name())
 	r.Labels().Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 	l := b.Labels()
 	half := interval.Milliseconds() / 2

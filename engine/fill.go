@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -150,15 +151,15 @@ func (e *Engine) uncontradicted(ctx context.Context, pasts []Past) ([]Past, erro
 		all[i] = labels.FromMap(p.Labels)
 		byLabels[all[i].Hash()] = append(byLabels[all[i].Hash()], i)
 		from, to := p.Points[0].Time.Add(-fillLookback).UnixMilli(), p.Until.UnixMilli()
-		s, ok := spans[p.Labels[labels.MetricName]]
+		s, ok := spans[p.Labels[model.MetricNameLabel]]
 		if !ok {
 			s = span{from, to}
 		}
-		spans[p.Labels[labels.MetricName]] = span{min(s.from, from), max(s.to, to)}
+		spans[p.Labels[model.MetricNameLabel]] = span{min(s.from, from), max(s.to, to)}
 	}
 	contradicted := make([]bool, len(pasts))
 	for name, s := range spans {
-		err := e.each(ctx, s.from, s.to, labels.FromStrings(labels.MetricName, name), func(l labels.Labels, it chunkenc.Iterator) error {
+		err := e.each(ctx, s.from, s.to, labels.FromStrings(model.MetricNameLabel, name), func(l labels.Labels, it chunkenc.Iterator) error {
 			var mine []int
 			for _, i := range byLabels[l.Hash()] {
 				if labels.Equal(all[i], l) {

@@ -195,7 +195,8 @@ func TestTheBudgetOfEveryKindIsWhatWasCounted(t *testing.T) {
 			t.Parallel()
 			o := objectives[tt.indicator]
 			o.MaxSeverity = slo.SeverityPage
-			opts, scrape := engine.Options{}, func(*engine.Engine, int) error { return nil }
+			opts := engine.Options{}
+			var scrape func(*engine.Engine, int) error
 			if tt.scrape == nil {
 				registry := prometheus.NewRegistry()
 				h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "call_duration_seconds", Help: "h", ConstLabels: prometheus.Labels{"job": "shop"}, NativeHistogramBucketFactor: 1.1})

@@ -41,7 +41,7 @@ func TestExamineFindsWhatAlertmanagerHasNotLoaded(t *testing.T) {
 			bad:       []string{"error: none of the 3 receivers and routes for owners is loaded: their alerts go to default"},
 		},
 		"an owner is missing": {
-			status:    loadedStatus("ready", shop + `receivers: [{name: default}, {name: sightline/unrouted}, {name: "sightline/group:default/shop"}, {name: "sightline/group:default/pay"}]`),
+			status:    loadedStatus("ready", shop+`receivers: [{name: default}, {name: sightline/unrouted}, {name: "sightline/group:default/shop"}, {name: "sightline/group:default/pay"}]`),
 			generated: generatedRoutes,
 			bad:       []string{"error: 1 of 3 receivers and routes for owners are not loaded: group:default/pay"},
 		},

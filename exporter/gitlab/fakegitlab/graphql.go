@@ -39,7 +39,7 @@ func (s *Server) graphql(w http.ResponseWriter, r *http.Request, now time.Time) 
 	refuse := func(message string) {
 		answer(w, map[string]any{"errors": []any{map[string]any{"message": message}}})
 	}
-	doc, errs := gqlparser.LoadQuery(schema, ask.Query)
+	doc, errs := gqlparser.LoadQueryWithRules(schema, ask.Query, nil)
 	if len(errs) > 0 {
 		refuse(errs[0].Message)
 		return
