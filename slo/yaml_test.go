@@ -48,19 +48,17 @@ func FuzzQuoted(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if len(s) > 500 {
-			t.Skip("YAML's keys are at most 1,024 characters; those of rules are label names")
-		}
-		body := append(appendQuoted(append(appendQuoted(nil, s), ": "...), s), "\n\"other\": \"x\"\n"...)
+		name := s[:min(len(s), 300)] // YAML's keys have at most 1,024 characters; those of rules are label names
+		body := append(appendQuoted(append(appendQuoted(nil, name), ": "...), s), "\n\"other\": \"x\"\n"...)
 		var got map[string]string
 		if err := yaml.Unmarshal(body, &got); err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
-		valid := string([]rune(s)) // each bad byte becomes one U+FFFD
-		if valid == "other" {
+		key, valid := string([]rune(name)), string([]rune(s)) // each bad byte becomes one U+FFFD
+		if key == "other" {
 			t.Skip("the name of the other value")
 		}
-		if d := cmp.Diff(map[string]string{valid: valid, "other": "x"}, got); d != "" {
+		if d := cmp.Diff(map[string]string{key: valid, "other": "x"}, got); d != "" {
 			t.Errorf("%q is read as (-want +got):\n%s", body, d)
 		}
 	})
