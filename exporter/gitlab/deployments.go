@@ -135,7 +135,8 @@ func (f *follower) readDeployments(ctx context.Context, g *catalog.Graph, to exp
 }
 
 // deployments reads on from the stored position, the oldest change first, and commits each page. Each page is asked for by
-// the time of the last row, as a row that changes meanwhile would move all others.
+// the time of the last row, as a row that changes meanwhile would move all others. The first reading commits when it is
+// through: history that was committed in part would be shown when the source is settled, and the rest would be lost.
 func (f *follower) deployments(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
 	r := &deploymentReading{follower: f, graph: g, to: to, name: f.cursor + "/deployments"}
 	r.stored, _ = to.Position(r.name)
@@ -145,6 +146,7 @@ func (f *follower) deployments(ctx context.Context, g *catalog.Graph, to exporte
 	if r.Tiers == nil {
 		r.Tiers = map[int64]string{}
 	}
+	first := r.DORA.Until.IsZero()
 	after, page := r.Since.Add(-overlap), 1
 	for {
 		q := url.Values{"updated_after": {after.Format(time.RFC3339Nano)}, "order_by": {"updated_at"}, "sort": {"asc"}, "per_page": {strconv.Itoa(pageSize)}, "page": {strconv.Itoa(page)}}
@@ -165,8 +167,10 @@ func (f *follower) deployments(ctx context.Context, g *catalog.Graph, to exporte
 		if err := r.take(ctx, rows, until); err != nil {
 			return err
 		}
-		if err := r.commit(ctx, last); err != nil {
-			return err
+		if last || !first {
+			if err := r.commit(ctx, last); err != nil {
+				return err
+			}
 		}
 		if last {
 			break
