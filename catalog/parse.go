@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lithammer/fuzzysearch/fuzzy"
 )
@@ -367,7 +368,8 @@ func isAddress(s string) bool {
 	return ok && user != "" && host != "" && !strings.ContainsAny(s, " ,;<>") && !strings.Contains(host, "@")
 }
 
-// checkHours says what is wrong with office hours; "" when nothing is. Whether the time zone exists is not known here.
+// checkHours says what is wrong with office hours; "" when nothing is. A time zone that does not exist
+// would make Alertmanager refuse the routes of everybody.
 func checkHours(s string) string {
 	fields := strings.Fields(s)
 	if len(fields) != 2 && len(fields) != 3 {
@@ -389,7 +391,10 @@ func checkHours(s string) string {
 	if a >= b {
 		return "the hours end before they begin"
 	}
-	if len(fields) == 3 && strings.Trim(fields[2], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != "" {
+	if len(fields) < 3 {
+		return ""
+	}
+	if _, err := time.LoadLocation(fields[2]); err != nil || fields[2] == "Local" {
 		return fmt.Sprintf("%q is not a time zone", fields[2])
 	}
 	return ""

@@ -136,7 +136,7 @@ var values = map[string]struct {
 		},
 		bad: map[string][2]string{
 			"always": {"office-hours-syntax", "Mon-Fri"}, "Monday 08:00-18:00": {"office-hours-syntax", ""}, "Mon-Fri 8-18": {"office-hours-syntax", ""}, "Mon 18:00-08:00": {"office-hours-syntax", ""},
-			"Mon 08:00-24:01": {"office-hours-syntax", ""}, "Mon 08:60-09:00": {"office-hours-syntax", ""}, "Mon- 08:00-09:00": {"office-hours-syntax", ""}, "Mon 08:00-09:00 Mars{}": {"office-hours-syntax", ""},
+			"Mon 08:00-24:01": {"office-hours-syntax", ""}, "Mon 08:60-09:00": {"office-hours-syntax", ""}, "Mon- 08:00-09:00": {"office-hours-syntax", ""}, "Mon 08:00-09:00 Mars{}": {"office-hours-syntax", ""}, "Mon 08:00-09:00 Europe/Zurch": {"office-hours-syntax", ""}, "Mon 08:00-09:00 Local": {"office-hours-syntax", ""},
 			"Mon 08:00-09:00 Europe / Zurich": {"office-hours-syntax", ""}, "Mon 0.:00-09:00": {"office-hours-syntax", ""},
 		},
 	},
