@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-type answer []byte
+type answered []byte
 
-func (a answer) Post(context.Context, string, http.Header, []byte) ([]byte, error) { return a, nil }
+func (a answered) Post(context.Context, string, http.Header, []byte) ([]byte, error) { return a, nil }
 
 // FuzzGraphQL checks that no answer but one that knows the project, and lists nothing unseen, says that nothing moved.
 func FuzzGraphQL(f *testing.F) {
@@ -22,7 +22,7 @@ func FuzzGraphQL(f *testing.F) {
 	f.Add([]byte(`{"data":{"q0":{"id":"","pipelines":{"nodes":[{"id":"","updatedAt":null}]}}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-		quiet, err := askQuiet(t.Context(), answer(b), []question{{7, "shop/checkout", at.Add(-time.Hour), map[int64]time.Time{3: at}}})
+		quiet, err := askQuiet(t.Context(), answered(b), []question{{7, "shop/checkout", at.Add(-time.Hour), map[int64]time.Time{3: at}}})
 		if err != nil || len(quiet) == 0 {
 			return
 		}

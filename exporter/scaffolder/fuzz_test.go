@@ -3,6 +3,7 @@ package scaffolder
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/sightline-dev/sightline/exporter"
 )
@@ -18,7 +19,11 @@ func FuzzEvents(f *testing.F) {
 		if json.Unmarshal(b, &events) != nil {
 			return
 		}
-		c := &reading{Source: &Source{}}
+		source, err := New(nil, "http://backstage.example.com", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &reading{Source: source}
 		task := task{ID: "t", Status: status}
 		all := attempts(events)
 		heard := 0
