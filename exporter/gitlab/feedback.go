@@ -1,6 +1,7 @@
 package gitlab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -18,6 +19,7 @@ type mergeRequest struct {
 	Title    string   `json:"title"`
 	State    string   `json:"state"`
 	Branch   string   `json:"source_branch"`
+	Project  int64    `json:"source_project_id"`
 	Labels   []string `json:"labels"`
 	SHA      string   `json:"sha"`
 	MergeSHA string   `json:"merge_commit_sha"`
@@ -32,15 +34,16 @@ type mergeRequest struct {
 
 // feedback is what is stored of the wait for a first result.
 type feedback struct {
-	Since  time.Time         `json:"since,omitzero"`   // newest change of a merge request that was read
-	Opened map[int64]*opened `json:"opened,omitempty"` // merge requests without a result, by iid
-	Ended  []ended           `json:"ended,omitempty"`  // pipelines that may be the first of a merge request
+	Since   time.Time         `json:"since,omitzero"`    // newest change of a merge request that was read
+	Opened  map[int64]*opened `json:"opened,omitempty"`  // merge requests without a result, by iid
+	Ended   []ended           `json:"ended,omitempty"`   // pipelines that may be the first of a merge request
+	Commits []ended           `json:"commits,omitempty"` // pipelines that may be the first of their commit
 }
 
 // opened is a merge request that waits for its first result.
 type opened struct {
-	At  time.Time `json:"at"`
-	SHA string    `json:"sha"` // when it was first seen
+	At     time.Time `json:"at"`
+	Branch string    `json:"branch,omitempty"` // of the same project; "" for one of a fork
 }
 
 // ended is a pipeline that has ended for the first time.
@@ -48,6 +51,7 @@ type ended struct {
 	Ref  string    `json:"ref"`
 	SHA  string    `json:"sha"`
 	Name string    `json:"name,omitempty"`
+	Made time.Time `json:"made,omitzero"`
 	At   time.Time `json:"at"`
 }
 
@@ -61,8 +65,9 @@ const (
 	maxTold = 1000
 )
 
-// firstResults observes how long a commit waited for the first result of a pipeline: from the making of the pipeline, so
-// that the wait for a runner is part of it, to its end. A pipeline that was canceled or skipped is no result.
+// firstResults notes how long a commit waited for the first result of a pipeline: from the making of the pipeline, so that
+// the wait for a runner is part of it, to its end. A pipeline that was canceled or skipped is no result. Which one was the
+// first shows when the whole feed has been read, as a webhook may tell of a later one before.
 func (r *reading) firstResults(row pipeline, jobs []job, fs []finish) {
 	if row.SHA == "" || row.Created.IsZero() || row.Source != "push" && row.Source != "merge_request_event" {
 		return
@@ -71,29 +76,60 @@ func (r *reading) firstResults(row pipeline, jobs []job, fs []finish) {
 		if f.kind != exporter.AttemptFirst || f.result == exporter.ResultCancellation || f.result == exporter.ResultSkip {
 			continue
 		}
-		run := r.describe(row, jobs)
-		r.saw(exporter.Observation{
-			ID: r.commitID(row.SHA), Kind: exporter.FirstFeedback, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{"commit"},
-			Value: max(f.at.Sub(row.Created.Time).Seconds(), 0), At: f.at,
-		})
-		if run.RefKind != "default" && run.RefKind != "tag" && !f.at.Before(r.Start) && !r.told[row.ID] && !slices.Contains(r.tell, row.ID) {
-			r.tell = append(r.tell, row.ID)
-			r.Feedback.Ended = append(r.Feedback.Ended, ended{row.Ref, row.SHA, row.Name, f.at})
+		e := ended{row.Ref, row.SHA, row.Name, row.Created.Time, f.at}
+		if f.at.Before(r.Start) {
+			r.firstOfCommit(e)
+			continue
+		}
+		if r.told[row.ID] || slices.Contains(r.tell, row.ID) {
+			continue
+		}
+		r.tell = append(r.tell, row.ID)
+		r.Feedback.Commits = append(r.Feedback.Commits, e)
+		if kind := r.describe(row, jobs).RefKind; kind != "default" && kind != "tag" {
+			r.Feedback.Ended = append(r.Feedback.Ended, e)
 		}
 	}
+}
+
+// firstOfCommit observes the first result of a commit; of later ones the journal takes none.
+func (r *reading) firstOfCommit(e ended) {
+	run := r.describe(pipeline{Name: e.Name}, nil)
+	r.saw(exporter.Observation{
+		ID: r.commitID(e.SHA), Kind: exporter.FirstFeedback, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{"commit"},
+		Value: max(e.At.Sub(e.Made).Seconds(), 0), At: e.At,
+	})
+}
+
+// awaitsFeed tells that there are results of which only the whole feed tells whether they were the first.
+func (r *reading) awaitsFeed() bool {
+	return len(r.Feedback.Commits) > 0 || r.awaitsMergeRequests()
+}
+
+func (r *reading) awaitsMergeRequests() bool {
+	return len(r.Feedback.Ended) > 0 && !r.opts.Now().Before(r.mergeRequestsAt)
 }
 
 func (r *reading) commitID(sha string) exporter.RunID {
 	return exporter.RunID{Source: "gitlab", Host: r.host, Key: strconv.FormatInt(r.project.ID, 10) + "/commit/" + sha}
 }
 
-// mergeRequests observes how long merge requests waited for their first result, from when they were opened to the end of
-// the first pipeline that is theirs, or that is of the commit they were opened with. They are asked for only when a
-// pipeline has ended that may be it. Those that were opened before the first reading are left out.
+// mergeRequests observes how long commits and merge requests waited for their first result, once everything that ended
+// before is known. A merge request waits from when it was opened to the end of the first pipeline that is its own, or that is
+// of its branch in the same project. Merge requests are asked for only when a pipeline has ended that may be it. Those that
+// were opened before the first reading are left out.
 func (r *reading) mergeRequests(ctx context.Context) error {
 	fb := &r.Feedback
-	fb.Ended = fb.Ended[max(len(fb.Ended)-maxTold, 0):]
-	if len(fb.Ended) == 0 || r.opts.Now().Before(r.mergeRequestsAt) {
+	byEnd := func(a, b ended) int { return cmp.Or(a.At.Compare(b.At), a.Made.Compare(b.Made)) }
+	if r.complete {
+		slices.SortFunc(fb.Commits, byEnd)
+		for _, e := range fb.Commits {
+			r.firstOfCommit(e)
+		}
+		fb.Commits = nil
+	}
+	fb.Ended, fb.Commits = fb.Ended[max(len(fb.Ended)-maxTold, 0):], fb.Commits[max(len(fb.Commits)-maxTold, 0):]
+	if !r.complete || !r.awaitsMergeRequests() {
 		return nil
 	}
 	if fb.Since.IsZero() {
@@ -103,19 +139,11 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 	q := url.Values{
 		"scope": {"all"}, "updated_after": {from.Format(time.RFC3339Nano)}, "order_by": {"updated_at"}, "sort": {"desc"}, "per_page": {strconv.Itoa(pageSize)},
 	}
-	if fb.Opened == nil {
-		fb.Opened = map[int64]*opened{}
-	}
 	since := fb.Since
 	_, err := pages(ctx, r.api, projectPath(r.project.ID)+"/merge_requests?"+q.Encode(), r.clock, func(rows []mergeRequest) bool {
 		for _, m := range rows {
 			since = latest(since, m.Updated.Time)
-			if m.IID <= 0 || m.Created.Before(r.Start) || fb.Since.Sub(m.Created.Time) > feedbackLimit {
-				continue
-			}
-			if _, known := fb.Opened[m.IID]; !known {
-				fb.Opened[m.IID] = &opened{m.Created.Time, m.SHA}
-			}
+			r.wasOpened(m.IID, m.Created.Time, m.Branch, m.Project)
 		}
 		return true
 	})
@@ -128,11 +156,11 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 		return fmt.Errorf("list merge requests: %w", err)
 	}
 	fb.Since = since
-	slices.SortFunc(fb.Ended, func(a, b ended) int { return a.At.Compare(b.At) })
+	slices.SortFunc(fb.Ended, byEnd)
 	for _, e := range fb.Ended {
 		run := r.describe(pipeline{Name: e.Name}, nil)
 		for iid, m := range fb.Opened {
-			if e.At.Before(m.At) || !strings.HasPrefix(e.Ref, fmt.Sprintf("refs/merge-requests/%d/", iid)) && e.SHA != m.SHA {
+			if e.At.Before(m.At) || e.At.Sub(m.At) > feedbackLimit || !strings.HasPrefix(e.Ref, fmt.Sprintf("refs/merge-requests/%d/", iid)) && (m.Branch == "" || e.Ref != m.Branch) {
 				continue
 			}
 			r.saw(exporter.Observation{
@@ -144,9 +172,24 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 	}
 	fb.Ended = nil
 	for iid, m := range fb.Opened {
-		if fb.Since.Sub(m.At) > feedbackLimit {
+		if r.clock.now().Sub(m.At) > feedbackLimit {
 			delete(fb.Opened, iid)
 		}
 	}
 	return nil
+}
+
+// wasOpened notes a merge request that the API or a webhook tells of. One that has had its result is no new one to the
+// journal.
+func (r *reading) wasOpened(iid int64, at time.Time, branch string, project int64) {
+	if iid <= 0 || at.Before(r.Start) || r.Feedback.Opened[iid] != nil {
+		return
+	}
+	if project != r.project.ID {
+		branch = ""
+	}
+	if r.Feedback.Opened == nil {
+		r.Feedback.Opened = map[int64]*opened{}
+	}
+	r.Feedback.Opened[iid] = &opened{at, branch}
 }

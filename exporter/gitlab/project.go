@@ -161,6 +161,7 @@ type reading struct {
 	resumed  bool     // the project was read before
 	quiet    bool     // no pipeline has changed
 	filling  bool     // the first reading goes back
+	complete bool     // everything that ended before the reading is known
 	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
 	everyJob *jobFeed // of the first reading
 	spared   int      // pipelines in a row that could not be read
@@ -168,19 +169,19 @@ type reading struct {
 }
 
 func (r *reading) run(ctx context.Context) error {
-	complete := false
 	if !r.Floor.IsZero() {
-		complete = r.Until.IsZero() // reading from now to the floor in one go sees everything
+		r.complete = r.Until.IsZero() // reading from now to the floor in one go sees everything
 		r.filling = true
 		if err := r.backfill(ctx); err != nil {
 			return err
 		}
 		r.filling = false
 	}
-	if !complete && !r.quiet {
+	if !r.complete && (!r.quiet || r.awaitsFeed()) {
 		if err := r.changes(ctx); err != nil {
 			return err
 		}
+		r.complete = true
 	}
 	if !r.quiet {
 		r.listed = r.opts.Now()

@@ -40,12 +40,16 @@ type mark struct {
 	Pipeline pipeline `json:"pipeline"`
 	By       bridge   `json:"by,omitzero"` // what started the pipeline
 
-	Deployment bool `json:"deployment,omitzero"` // a deployment has ended; there is no Pipeline
+	Deployment   bool       `json:"deployment,omitzero"`    // a deployment has ended; there is no Pipeline
+	MergeRequest openedMark `json:"merge_request,omitzero"` // was opened; there is no Pipeline
 }
 
 func (m *mark) name() string {
-	if m.Deployment {
+	switch {
+	case m.Deployment:
 		return strconv.FormatInt(m.Project, 10) + "/deployments"
+	case m.MergeRequest.IID != 0:
+		return fmt.Sprintf("%d/merge_request/%d", m.Project, m.MergeRequest.IID)
 	}
 	return strconv.FormatInt(m.Project, 10) + "/" + strconv.FormatInt(m.Pipeline.ID, 10)
 }
@@ -324,7 +328,7 @@ func (p sourcePipeline) bridge() bridge {
 }
 
 // eventKinds are the values of X-Gitlab-Event, for bodies that a custom template left without object_kind.
-var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build", "Deployment Hook": "deployment"}
+var eventKinds = map[string]string{"Pipeline Hook": "pipeline", "Job Hook": "build", "Deployment Hook": "deployment", "Merge Request Hook": "merge_request"}
 
 // readHook takes out of a payload which pipeline changed. ok is false for what is of no interest. Variables are never
 // read.
@@ -383,6 +387,8 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 			return m, false, fmt.Errorf("%w: %w", errNoHook, err)
 		}
 		return mark{Project: p.Project.ID, Deployment: true}, p.Project.ID > 0 && deploymentResults[p.Status] != "", nil
+	case "merge_request":
+		return readMergeRequestHook(body)
 	default:
 		return m, false, nil
 	}
@@ -462,6 +468,11 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 			read[cursor] = m // what could not be read is read later anyway
 			continue
 		}
+		if o := m.MergeRequest; o.IID != 0 {
+			r.wasOpened(o.IID, o.At.Time, o.Branch, o.From)
+			read[cursor] = m
+			continue
+		}
 		if wait := f.hooks.fresh(cursor, f.opts.Now()); wait > 0 && (m.Pipeline.Status == "" || terminal(m.Pipeline.Status)) {
 			if again == 0 || wait < again {
 				again = wait
@@ -493,6 +504,9 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 		return true
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.wholeFeed(ctx); err != nil {
 		return err
 	}
 	if err := r.finish(ctx); err != nil {

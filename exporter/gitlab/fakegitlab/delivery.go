@@ -54,6 +54,7 @@ type MergeRequest struct {
 	IID                          int64
 	Title, Branch, SHA, MergeSHA string
 	Author                       string // user name; "": dev
+	Fork                         bool   // its branch is another project's
 	Labels                       []string
 	Opened, Merged               time.Time // Merged is zero: never
 	Commits                      []Commit
@@ -200,6 +201,9 @@ func (m *MergeRequest) row(p *Project, now time.Time) map[string]any {
 		"source_branch": m.Branch, "target_branch": p.DefaultBranch, "source_project_id": p.ID, "target_project_id": p.ID, "labels": labels, "sha": m.SHA,
 		"merge_commit_sha": nil, "squash_commit_sha": nil, "author": map[string]any{"id": 1, "username": cmp.Or(m.Author, "dev"), "name": "Dev"},
 		"web_url": fmt.Sprintf("https://gitlab.example.com/%s/-/merge_requests/%d", p.Path, m.IID),
+	}
+	if m.Fork {
+		row["source_project_id"] = p.ID + 1_000_000
 	}
 	if m.merged(now) {
 		row["state"], row["merged_at"], row["merge_commit_sha"] = "merged", text(m.Merged), m.MergeSHA

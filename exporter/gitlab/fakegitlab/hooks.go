@@ -111,3 +111,17 @@ func (s *Server) DeploymentHook(p *Project, d *Deployment, at time.Time) Hook {
 	}
 	return Hook{at, "Deployment Hook", fmt.Sprint("deployment-", d.ID, "-", d.Status(at)), body}
 }
+
+// MergeRequestHook is the webhook of what somebody did to a merge request at a time: open, update, merge.
+func (s *Server) MergeRequestHook(p *Project, m *MergeRequest, action string, at time.Time) Hook {
+	attributes := m.row(p, at)
+	attributes["action"], attributes["created_at"] = action, classic(m.Opened, at)
+	body, err := json.Marshal(map[string]any{
+		"object_kind": "merge_request", "event_type": "merge_request", "object_attributes": attributes,
+		"project": map[string]any{"id": p.ID, "path_with_namespace": p.Path, "default_branch": p.DefaultBranch},
+	})
+	if err != nil {
+		panic(err) // the map can be encoded
+	}
+	return Hook{at, "Merge Request Hook", fmt.Sprint("merge-request-", m.IID, "-", action, "-", at.Unix()), body}
+}
