@@ -15,7 +15,7 @@ import (
 // itself. It gives the number of runs that the store refused while it took the others; when it fails, nothing is known of
 // any of them. Sending a run again must change nothing in the store.
 type Sender interface {
-	Name() string // "otlp", "loki", "job_logs"
+	Name() string // "otlp", "loki", "job_logs", "job_log_sections"
 	Send(ctx context.Context, runs []Run) (refused int, err error)
 }
 

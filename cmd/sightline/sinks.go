@@ -19,14 +19,14 @@ import (
 // sinks makes the sinks that the configuration names. A client tries once: exporter.Deliver repeats what was not sent.
 func sinks(c *config.Config, pool *upstream.Pool, log *slog.Logger) ([]exporter.Sender, error) {
 	var out []exporter.Sender
-	logs := joblog.Options{All: c.Logs.JobLogs == "all", Logger: log}
+	var spans *otlp.Sink
 	if t := c.Traces; t.OTLP != "" {
 		client, err := pool.Client(upstream.Options{Name: "otlp", BaseURL: t.OTLP, TokenFile: t.TokenFile, CAFile: t.CAFile, Tries: 1})
 		if err != nil {
 			return nil, fmt.Errorf("traces: %w", err)
 		}
-		spans := otlp.New(client, version)
-		out, logs.Spans = append(out, spans), spans
+		spans = otlp.New(client, version)
+		out = append(out, spans)
 	}
 	if l := c.Logs; l.URL != "" {
 		client, err := pool.Client(upstream.Options{Name: "loki", BaseURL: l.URL, TokenFile: l.TokenFile, CAFile: l.CAFile, Tries: 1})
@@ -34,12 +34,17 @@ func sinks(c *config.Config, pool *upstream.Pool, log *slog.Logger) ([]exporter.
 			return nil, fmt.Errorf("logs: %w", err)
 		}
 		lines := loki.New(client, l.Tenant)
-		out, logs.Lines = append(out, lines), lines
+		out = append(out, lines)
 		if l.JobLogs != "off" {
-			if logs.Readers, err = logReaders(c, pool); err != nil {
+			readers, err := logReaders(c, pool)
+			if err != nil {
 				return nil, err
 			}
-			out = append(out, joblog.New(logs))
+			logs := joblog.New(joblog.Options{Readers: readers, All: l.JobLogs == "all", Logger: log})
+			out = append(out, logs.LinesTo(lines))
+			if spans != nil {
+				out = append(out, logs.SectionsTo(spans))
+			}
 		}
 	}
 	return out, nil

@@ -34,6 +34,9 @@ func (g *GitLab) Wants(r *exporter.Run) bool {
 	return ok && strings.EqualFold(r.ID.Host, g.host)
 }
 
+// Sections implements Reader: GitLab Runner marks them.
+func (*GitLab) Sections() bool { return true }
+
 func jobOf(r *exporter.Run) (project, job string, ok bool) {
 	project, job, ok = strings.Cut(r.ID.Key, "/job/")
 	return project, job, ok && r.ID.Source == "gitlab" && r.Level == exporter.LevelTask

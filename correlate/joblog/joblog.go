@@ -1,12 +1,12 @@
 // Package joblog sends the logs of jobs and scaffolder tasks after them: lines to a log store, sections of the log to a trace store. A run
-// waits for it in the outbox like for any sink, and its log is read only then: reading logs holds no counting up.
+// waits in the outbox of either sink like for any other, so that neither store holds the other back, and its log is read only then: reading
+// logs holds no counting up.
 package joblog
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -20,77 +20,67 @@ import (
 // time. It is never called concurrently with itself.
 type Reader interface {
 	Wants(r *exporter.Run) bool // whether a run may have a log; depends on nothing but the run
+	Sections() bool             // whether its logs come with spans
 	ReadLog(ctx context.Context, r exporter.Run) ([]correlate.Line, []correlate.Span, error)
-}
-
-// Lines takes log lines; loki.Sink does.
-type Lines interface {
-	SendLines(ctx context.Context, lines []correlate.Line) error
-}
-
-// Spans takes spans; otlp.Sink does.
-type Spans interface {
-	SendSpans(ctx context.Context, spans []correlate.Span) (refused int, err error)
 }
 
 // Options are the settings of New.
 type Options struct {
 	Readers []Reader // the first that wants a run reads its log
 	All     bool     // logs of all runs, not only of those that failed
-	Lines   Lines    // required
-	Spans   Spans    // may be nil
 	Logger  *slog.Logger
 }
 
-// A Sink is an exporter.Sender of logs.
-type Sink struct {
-	o      Options
-	read   map[exporter.RunID]runLog // what was read and not sent, so that GitLab is not asked again while Loki is away
-	broken map[exporter.RunID]int    // how often the system failed at a log
-	warned atomic.Bool
+// Logs reads logs for the sinks that it makes. What it reads for one of them it keeps for a while for the other, so that a log is read
+// once unless one of the two stores is away. Safe for concurrent use.
+type Logs struct {
+	o        Options
+	sections bool          // there is a sink of sections
+	turn     chan struct{} // holds a value while a log is read
+	recent   []*reading    // the latest last; of who has the turn
+	warned   atomic.Bool
 }
 
-type runLog struct {
-	lines []correlate.Line
-	spans []correlate.Span
+// A reading is what is known of the log of one run.
+type reading struct {
+	id     exporter.RunID
+	done   bool
+	taken  int // by how many sinks
+	broken int // how often the system failed at it
+	lines  []correlate.Line
+	spans  []correlate.Span
 }
 
 const (
-	batch     = 10 // logs in memory
+	maxRecent = 4 // readings in memory
 	maxBroken = 3
 )
 
-// New makes a Sink.
-func New(o Options) *Sink {
+// New makes Logs.
+func New(o Options) *Logs {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Sink{o: o, read: map[exporter.RunID]runLog{}, broken: map[exporter.RunID]int{}}
+	return &Logs{o: o, turn: make(chan struct{}, 1)}
 }
 
-// Name is "job_logs".
-func (*Sink) Name() string { return "job_logs" }
-
-// Batch implements exporter.Batched.
-func (*Sink) Batch() int { return batch }
-
-// Wants implements exporter.Selective.
-func (s *Sink) Wants(r *exporter.Run) bool {
+// wants tells whether the log of a run is to be sent.
+func (l *Logs) wants(r *exporter.Run) bool {
 	if r.State != exporter.StateFinished || r.Started.IsZero() {
 		return false
 	}
 	switch r.Result {
 	case exporter.ResultFailure, exporter.ResultError, exporter.ResultTimeout:
 	default:
-		if !s.o.All {
+		if !l.o.All {
 			return false
 		}
 	}
-	return s.reader(r) != nil
+	return l.reader(r) != nil
 }
 
-func (s *Sink) reader(r *exporter.Run) Reader {
-	for _, reader := range s.o.Readers {
+func (l *Logs) reader(r *exporter.Run) Reader {
+	for _, reader := range l.o.Readers {
 		if reader.Wants(r) {
 			return reader
 		}
@@ -98,54 +88,48 @@ func (s *Sink) reader(r *exporter.Run) Reader {
 	return nil
 }
 
-// Send reads the logs of the runs and sends them. A log that is gone, or that may not be read, is none.
-func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err error) {
-	if len(s.read)+len(s.broken) > 4*batch { // the outbox dropped runs of which logs were read
-		of := func(id exporter.RunID) bool {
-			return slices.ContainsFunc(runs, func(r exporter.Run) bool { return r.ID == id })
+// read gives the log of a run to a sink, once to each. A log that is gone, or that may not be read, is none.
+func (l *Logs) read(ctx context.Context, r exporter.Run) ([]correlate.Line, []correlate.Span, error) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	defer func() { <-l.turn }()
+	i := slices.IndexFunc(l.recent, func(known *reading) bool { return known.id == r.ID })
+	if i < 0 {
+		if len(l.recent) == maxRecent {
+			l.recent = slices.Delete(l.recent, 0, 1)
 		}
-		maps.DeleteFunc(s.read, func(id exporter.RunID, _ runLog) bool { return !of(id) })
-		maps.DeleteFunc(s.broken, func(id exporter.RunID, _ int) bool { return !of(id) })
+		i = len(l.recent)
+		l.recent = append(l.recent, &reading{id: r.ID})
 	}
-	var all runLog
-	for _, r := range runs {
-		log, ok := s.read[r.ID]
-		if !ok {
-			if log, err = s.readLog(ctx, r); err != nil {
-				return 0, err
-			}
-			s.read[r.ID] = log
+	now := l.recent[i]
+	if !now.done {
+		if err := l.ask(ctx, r, now); err != nil {
+			return nil, nil, err
 		}
-		all.lines, all.spans = append(all.lines, log.lines...), append(all.spans, log.spans...)
+		now.done = true
 	}
-	if s.o.Spans != nil {
-		if _, err = s.o.Spans.SendSpans(ctx, all.spans); err != nil && !isRejected(err) {
-			return 0, err
-		}
+	if now.taken++; now.taken == l.takers(&r) {
+		l.recent = slices.Delete(l.recent, i, i+1)
 	}
-	// Spans that no store takes hold no lines back.
-	if linesErr := s.o.Lines.SendLines(ctx, all.lines); linesErr != nil {
-		err = linesErr
-	}
-	if err != nil && (!isRejected(err) || len(runs) > 1) {
-		return 0, err
-	}
-	for _, r := range runs { // sent, or given up
-		delete(s.read, r.ID)
-	}
-	return 0, err
+	return now.lines, now.spans, nil
 }
 
-func isRejected(err error) bool {
-	var se *exporter.SendError
-	return errors.As(err, &se) && se.Rejected
+// takers is how many sinks want the log of a run.
+func (l *Logs) takers(r *exporter.Run) int {
+	if reader := l.reader(r); l.sections && reader != nil && reader.Sections() {
+		return 2
+	}
+	return 1
 }
 
-// readLog gives no error where asking again is useless.
-func (s *Sink) readLog(ctx context.Context, r exporter.Run) (runLog, error) {
-	reader := s.reader(&r)
+// ask gives no error where asking again is useless.
+func (l *Logs) ask(ctx context.Context, r exporter.Run, into *reading) error {
+	reader := l.reader(&r)
 	if reader == nil {
-		return runLog{}, nil // the configuration changed
+		return nil // the configuration changed
 	}
 	lines, spans, err := reader.ReadLog(ctx, r)
 	var status *upstream.StatusError
@@ -153,26 +137,25 @@ func (s *Sink) readLog(ctx context.Context, r exporter.Run) (runLog, error) {
 	var content *upstream.ContentError
 	switch {
 	case err == nil:
-		delete(s.broken, r.ID)
-		return runLog{lines, spans}, nil
+		into.lines, into.spans = lines, spans
+		return nil
 	case errors.As(err, &elsewhere):
 	case errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone):
-		s.o.Logger.Debug("a log is gone", "run", r.ID.String())
-		return runLog{}, nil
+		l.o.Logger.Debug("a log is gone", "run", r.ID.String())
+		return nil
 	case errors.As(err, &status) && status.Code == http.StatusForbidden:
-		if !s.warned.Swap(true) {
-			s.o.Logger.Warn("a log may not be read with this token; logs like it are left out", "run", r.ID.String(), "error", err)
+		if !l.warned.Swap(true) {
+			l.o.Logger.Warn("a log may not be read with this token; logs like it are left out", "run", r.ID.String(), "error", err)
 		}
-		return runLog{}, nil
+		return nil
 	case errors.As(err, &status) && status.Code/100 == 4 && status.Code != http.StatusUnauthorized && status.Code != http.StatusRequestTimeout && status.Code != http.StatusTooManyRequests:
 	case errors.As(err, &status) && status.Code == http.StatusInternalServerError, errors.As(err, &content) && !content.HTML:
-		if s.broken[r.ID]++; s.broken[r.ID] < maxBroken {
-			return runLog{}, err
+		if into.broken++; into.broken < maxBroken {
+			return err
 		}
 	default:
-		return runLog{}, err
+		return err
 	}
-	delete(s.broken, r.ID)
-	s.o.Logger.Warn("a log cannot be read and is given up", "run", r.ID.String(), "error", err)
-	return runLog{}, nil
+	l.o.Logger.Warn("a log cannot be read and is given up", "run", r.ID.String(), "error", err)
+	return nil
 }

@@ -92,7 +92,7 @@ func reader(t *testing.T, g *gitlab, limit int) *joblog.GitLab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return joblog.NewGitLab(client(t, g), 3600, limit, m)
+	return joblog.NewGitLab(client(t, g), 36_000_000, limit, m) // a budget that holds nothing up
 }
 
 // A store keeps what it is given, unless it is to fail.
@@ -102,11 +102,12 @@ type store struct {
 	spans              []correlate.Span
 }
 
-func (s *store) SendLines(_ context.Context, lines []correlate.Line) error {
-	if s.linesErr == nil {
-		s.lines = append(s.lines, lines...)
+func (s *store) SendLines(_ context.Context, lines []correlate.Line) (int, error) {
+	if s.linesErr != nil {
+		return 0, s.linesErr
 	}
-	return s.linesErr
+	s.lines = append(s.lines, lines...)
+	return len(lines), nil
 }
 
 func (s *store) SendSpans(_ context.Context, spans []correlate.Span) (int, error) {
@@ -135,7 +136,7 @@ func TestWhoseLogsAreWanted(t *testing.T) {
 	} {
 		g := reader(t, &gitlab{}, 1<<20)
 		for all, want := range map[bool]bool{false: tt.failed, true: tt.all} {
-			if got := joblog.New(joblog.Options{Readers: []joblog.Reader{g}, All: all, Lines: &store{}}).Wants(&tt.run); got != want {
+			if got := joblog.New(joblog.Options{Readers: []joblog.Reader{g}, All: all}).LinesTo(&store{}).Wants(&tt.run); got != want {
 				t.Errorf("%s, all %v: wanted %v, want %v", tt.name, all, got, want)
 			}
 		}
@@ -173,7 +174,7 @@ func TestWhatBecomesOfALogByTheAnswerForIt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var s store
-			sink := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{status: tt.status, log: tt.log}, 1<<20)}, Lines: &s, Spans: &s})
+			sink := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{status: tt.status, log: tt.log}, 1<<20)}}).LinesTo(&s)
 			failed := 0
 			for range 4 {
 				_, err := sink.Send(t.Context(), []exporter.Run{job(5001, nil)})
@@ -198,7 +199,7 @@ func TestALongLogIsSentWithItsBeginningAndItsEnd(t *testing.T) {
 		fmt.Fprintf(&b, "line %d\n", i)
 	}
 	var s store
-	sink := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{log: b.String()}, 1000)}, Lines: &s})
+	sink := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{log: b.String()}, 1000)}}).LinesTo(&s)
 	if _, err := sink.Send(t.Context(), []exporter.Run{job(5001, nil)}); err != nil {
 		t.Fatal(err)
 	}
@@ -214,29 +215,72 @@ func TestALongLogIsSentWithItsBeginningAndItsEnd(t *testing.T) {
 	}
 }
 
-func TestGitLabIsAskedOnceWhileTheStoreIsAwayAndRefusalsCostOneRun(t *testing.T) {
-	g := &gitlab{log: log}
-	s := store{linesErr: errors.New("no route")}
-	sink := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, g, 1<<20)}, Lines: &s, Spans: &s})
-	runs := []exporter.Run{job(5001, nil), job(5002, nil)}
-	for range 3 {
-		if _, err := sink.Send(t.Context(), runs); err == nil {
-			t.Fatal("lines were not sent, and that is no error")
-		}
+func send(t *testing.T, to exporter.Sender, wantErr bool, runs ...exporter.Run) {
+	t.Helper()
+	if _, err := to.Send(t.Context(), runs); (err != nil) != wantErr {
+		t.Errorf("%s: error %v, want one: %v", to.Name(), err, wantErr)
 	}
+}
+
+func TestGitLabIsAskedOnceForBothSinksAndWhileTheirStoreIsAway(t *testing.T) {
+	g := &gitlab{log: log}
+	s := store{linesErr: errors.New("no route"), spansErr: errors.New("no route")}
+	logs := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, g, 1<<20)}})
+	lines, sections := logs.LinesTo(&s), logs.SectionsTo(&s)
+	for range 3 {
+		send(t, lines, true, job(5001, nil))
+		send(t, sections, true, job(5001, nil))
+	}
+	s.linesErr, s.spansErr = nil, nil
+	send(t, sections, false, job(5001, nil))
+	send(t, lines, false, job(5001, nil))
+	send(t, lines, false, job(5002, nil))
+	send(t, sections, false, job(5002, nil))
 	if want := []string{"/api/v4/projects/42/jobs/5001/trace", "/api/v4/projects/42/jobs/5002/trace"}; !slices.Equal(g.paths(), want) {
 		t.Errorf("asked for %q, want %q", g.paths(), want)
 	}
-	s.linesErr = nil
-	s.spansErr = exporter.HTTPSendError(errors.New("bad spans"), 400)
-	_, err := sink.Send(t.Context(), runs[:1])
-	var se *exporter.SendError
-	if !errors.As(err, &se) || !se.Rejected || len(s.lines) != 5 {
-		t.Errorf("spans that are refused: %v, %d lines; want a rejection, and the lines", err, len(s.lines))
+	if len(s.lines) != 10 || len(s.spans) != 2 {
+		t.Errorf("%d lines and %d spans arrived, want 10 and 2", len(s.lines), len(s.spans))
 	}
-	s.linesErr = errors.New("no route")
-	if _, err := sink.Send(t.Context(), runs[1:]); errors.As(err, &se) && se.Rejected {
-		t.Errorf("lines that wait are given up for their spans: %v", err)
+}
+
+func TestNeitherStoreHoldsTheOtherBack(t *testing.T) {
+	s := store{spansErr: errors.New("no route")}
+	logs := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{log: log}, 1<<20)}})
+	lines, sections := logs.LinesTo(&s), logs.SectionsTo(&s)
+	for id := range 20 {
+		send(t, lines, false, job(id+1, nil))
+	}
+	send(t, sections, true, job(1, nil))
+	if len(s.lines) != 100 {
+		t.Errorf("%d lines arrived while the trace store is away, want 100", len(s.lines))
+	}
+	s.spansErr, s.linesErr = nil, errors.New("no route")
+	send(t, lines, true, job(21, nil))
+	for id := range 21 {
+		send(t, sections, false, job(id+1, nil))
+	}
+	if len(s.spans) != 21 {
+		t.Errorf("%d sections arrived while the log store is away, want 21", len(s.spans))
+	}
+}
+
+func TestARefusalOfEitherStoreCostsThisStoreOneRun(t *testing.T) {
+	refused := exporter.HTTPSendError(errors.New("bad"), 400)
+	s := store{linesErr: refused, spansErr: refused}
+	logs := joblog.New(joblog.Options{Readers: []joblog.Reader{reader(t, &gitlab{log: log}, 1<<20)}})
+	for _, sink := range []exporter.Sender{logs.LinesTo(&s), logs.SectionsTo(&s)} {
+		s.linesErr, s.spansErr = refused, refused
+		_, err := sink.Send(t.Context(), []exporter.Run{job(5001, nil)})
+		var se *exporter.SendError
+		if !errors.As(err, &se) || !se.Rejected {
+			t.Errorf("%s: %v; want a rejection", sink.Name(), err)
+		}
+		s.linesErr, s.spansErr = nil, nil
+		send(t, sink, false, job(5002, nil))
+	}
+	if len(s.lines) != 5 || len(s.spans) != 1 {
+		t.Errorf("%d lines and %d spans arrived, want those of the second job", len(s.lines), len(s.spans))
 	}
 }
 
@@ -244,6 +288,7 @@ func TestGitLabIsAskedOnceWhileTheStoreIsAwayAndRefusalsCostOneRun(t *testing.T)
 type pile struct{ read int }
 
 func (*pile) Wants(*exporter.Run) bool { return true }
+func (*pile) Sections() bool           { return true }
 
 func (p *pile) ReadLog(context.Context, exporter.Run) ([]correlate.Line, []correlate.Span, error) {
 	p.read++
@@ -251,7 +296,10 @@ func (p *pile) ReadLog(context.Context, exporter.Run) ([]correlate.Line, []corre
 }
 
 func TestLogsOfRunsThatTheOutboxDroppedAreNotKept(t *testing.T) {
-	sink := joblog.New(joblog.Options{Readers: []joblog.Reader{&pile{}}, Lines: &store{linesErr: errors.New("no route")}})
+	logs := joblog.New(joblog.Options{Readers: []joblog.Reader{&pile{}}})
+	away := &store{linesErr: errors.New("no route")}
+	sink := logs.LinesTo(away)
+	logs.SectionsTo(away)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -308,30 +356,38 @@ func TestALogFollowsItsJobOnceAcrossDowntimeAndRestart(t *testing.T) {
 	g := &gitlab{log: log}
 	store := &lokiStore{away: true, pushes: make(chan struct{}, 1), lines: map[string]int{}}
 	traces := &traceStore{spans: map[string]string{}}
-	logs := reader(t, g, 1<<20)
+	gitlab := reader(t, g, 1<<20)
 	lines, spans := loki.New(client(t, store), ""), otlp.New(client(t, traces), "test")
 	path := filepath.Join(t.TempDir(), "journal")
 	start := func() (*journal.Journal, func()) {
-		sink := joblog.New(joblog.Options{Readers: []joblog.Reader{logs}, Lines: lines, Spans: spans})
-		j, err := journal.Open(path, journal.Options{Outboxes: []string{sink.Name()}, Wanted: func(_ string, r *exporter.Run) bool { return sink.Wants(r) }})
+		logs := joblog.New(joblog.Options{Readers: []joblog.Reader{gitlab}})
+		sinks := []exporter.Sender{logs.LinesTo(lines), logs.SectionsTo(spans)}
+		j, err := journal.Open(path, journal.Options{Outboxes: []string{"job_logs", "job_log_sections"}, Wanted: func(sink string, r *exporter.Run) bool {
+			i := slices.IndexFunc(sinks, func(s exporter.Sender) bool { return s.Name() == sink })
+			return sinks[i].(exporter.Selective).Wants(r)
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = exporter.Deliver(ctx, sink, exporter.DeliverOptions{Outbox: j, Metrics: exporter.NewSinkMetrics(prometheus.NewRegistry()), MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond})
-		}()
+		var done sync.WaitGroup
+		metrics := exporter.NewSinkMetrics(prometheus.NewRegistry())
+		for _, sink := range sinks {
+			done.Go(func() {
+				_ = exporter.Deliver(ctx, sink, exporter.DeliverOptions{Outbox: j, Metrics: metrics, MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond})
+			})
+		}
 		return j, func() {
 			cancel()
-			<-done
+			done.Wait()
 			if err := j.Close(); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	waiting := func(j *journal.Journal) int { return j.Snapshot().Outbox["job_logs"].Waiting }
+	waiting := func(j *journal.Journal) int {
+		return j.Snapshot().Outbox["job_logs"].Waiting + j.Snapshot().Outbox["job_log_sections"].Waiting
+	}
 	j, stop := start()
 	if err := j.Commit(t.Context(), exporter.Batch{History: true, Cursor: "h", Position: "1", Runs: []exporter.Run{job(4000, nil)}}); err != nil {
 		t.Fatal(err)
@@ -343,7 +399,7 @@ func TestALogFollowsItsJobOnceAcrossDowntimeAndRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-store.pushes
-	if got := waiting(j); got != 1 {
+	if got := j.Snapshot().Outbox["job_logs"].Waiting; got != 1 {
 		t.Errorf("%d runs wait for their logs, want the failed job", got)
 	}
 	stop()

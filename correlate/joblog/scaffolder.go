@@ -31,7 +31,10 @@ func (s *Scaffolder) Wants(r *exporter.Run) bool {
 	return r.ID.Source == "scaffolder" && r.Level == exporter.LevelPipeline && r.ID.Host == s.tasks.Host()
 }
 
-// ReadLog implements Reader. It gives no spans: those of steps are sent with their runs.
+// Sections implements Reader: spans of steps are sent with their runs.
+func (*Scaffolder) Sections() bool { return false }
+
+// ReadLog implements Reader.
 func (s *Scaffolder) ReadLog(ctx context.Context, r exporter.Run) ([]correlate.Line, []correlate.Span, error) {
 	log, err := s.tasks.ReadLog(ctx, r)
 	if err != nil {

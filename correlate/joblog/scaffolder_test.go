@@ -51,7 +51,12 @@ func recorded(t *testing.T) *backstage {
 	return b
 }
 
-func scaffolderSink(t *testing.T, b *backstage, limit int, s *store) *joblog.Sink {
+func scaffolderSink(t *testing.T, b *backstage, limit int, s *store) *joblog.LineSink {
+	t.Helper()
+	return scaffolderLogs(t, b, limit).LinesTo(s)
+}
+
+func scaffolderLogs(t *testing.T, b *backstage, limit int) *joblog.Logs {
 	t.Helper()
 	tasks, err := scaffolder.New(client(t, b), "http://127.0.0.1", time.Now)
 	if err != nil {
@@ -61,7 +66,7 @@ func scaffolderSink(t *testing.T, b *backstage, limit int, s *store) *joblog.Sin
 	if err != nil {
 		t.Fatal(err)
 	}
-	return joblog.New(joblog.Options{Readers: []joblog.Reader{joblog.NewScaffolder(tasks, limit, m)}, Lines: s, Spans: s})
+	return joblog.New(joblog.Options{Readers: []joblog.Reader{joblog.NewScaffolder(tasks, limit, m)}})
 }
 
 func at(s string) time.Time {
@@ -145,8 +150,8 @@ func TestTheLogOfAFailedTaskHasItsStepsAsSections(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("lines (-want +got):\n%s", d)
 	}
-	if len(s.spans) != 0 {
-		t.Errorf("%d spans: those of steps would stand there twice", len(s.spans))
+	if scaffolderLogs(t, b, 0).SectionsTo(&s).Wants(&task) {
+		t.Error("sections are wanted: the spans of steps would stand there twice")
 	}
 }
 

@@ -50,32 +50,46 @@ func (s *Sink) Send(ctx context.Context, runs []exporter.Run) (refused int, err 
 			lines = append(lines, l)
 		}
 	}
-	return 0, s.SendLines(ctx, lines)
+	_, err = s.SendLines(ctx, lines)
+	return 0, err
 }
 
-// requestBytes is about the most text of one request: Loki's own limit is 4 MB a second of a tenant, with bursts of 6.
-const requestBytes = 1 << 20
+// requestBytes is about the most text and metadata of one request. Loki counts both, takes 4 MB a second of a tenant with bursts of 6, and
+// answers 429 for ever to a request that is longer than a burst.
+const requestBytes = 512 << 10
 
-// SendLines sends lines, in as many requests as their length needs. Its errors are those of Send; a request that is rejected does not
-// hold back those after it.
-func (s *Sink) SendLines(ctx context.Context, lines []correlate.Line) error {
+// fitting is how many of the lines, from the first and at least one, go into one request.
+func fitting(lines []correlate.Line) int {
+	room := requestBytes
+	for i, l := range lines {
+		room -= len(l.Text)
+		for _, m := range l.Metadata {
+			room -= len(m.Name) + len(m.Value)
+		}
+		if room < 0 && i > 0 {
+			return i
+		}
+	}
+	return len(lines)
+}
+
+// SendLines sends lines, in as many requests as their length needs, and gives the number of lines, from the first, that Loki has answered
+// for. Its errors are those of Send; a request that is rejected does not hold back those after it.
+func (s *Sink) SendLines(ctx context.Context, lines []correlate.Line) (sent int, err error) {
 	var rejected error
 	for len(lines) > 0 {
-		n, size := 0, 0
-		for n < len(lines) && (n == 0 || size+len(lines[n].Text) <= requestBytes) {
-			size += len(lines[n].Text)
-			n++
-		}
+		n := fitting(lines)
 		if err := s.post(ctx, lines[:n]); err != nil {
 			var se *exporter.SendError
 			if !errors.As(err, &se) || !se.Rejected {
-				return err
+				return sent, err
 			}
 			rejected = err
 		}
+		sent += n
 		lines = lines[n:]
 	}
-	return rejected
+	return sent, rejected
 }
 
 func (s *Sink) post(ctx context.Context, lines []correlate.Line) error {

@@ -35,12 +35,14 @@ func run(id int, result exporter.Result) exporter.Run {
 
 // A store is a Loki: it keeps lines once, and refuses those that are before oldest while it takes the others.
 type store struct {
-	t       *testing.T
-	status  int // instead of taking anything
-	silent  bool
-	oldest  time.Time
-	lines   []string
-	tenants []string
+	t         *testing.T
+	status    int // instead of taking anything
+	silent    bool
+	busyAfter int // requests that are taken before one is too many; 0: none is
+	oldest    time.Time
+	lines     []string
+	known     map[string]bool
+	tenants   []string
 }
 
 func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -64,6 +66,10 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(s.status)
 		return
 	}
+	if s.busyAfter > 0 && len(s.tenants) > s.busyAfter {
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
+	}
 	old, all := 0, 0
 	for _, stream := range req.Streams {
 		for _, e := range stream.Entries {
@@ -76,7 +82,8 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				metadata = append(metadata, m.Name+"="+m.Value)
 			}
 			line := fmt.Sprintf("%s %s %s %s", stream.Labels, e.Timestamp.Sub(noon), strings.Join(metadata, " "), e.Line)
-			if !slices.Contains(s.lines, line) {
+			if !s.known[line] {
+				s.known[line] = true
 				s.lines = append(s.lines, line)
 			}
 		}
@@ -90,7 +97,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func sink(t *testing.T, s *store, tenant string, timeout time.Duration) *loki.Sink {
 	t.Helper()
-	s.t = t
+	s.t, s.known = t, map[string]bool{}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	client, err := upstream.New(upstream.Options{BaseURL: srv.URL, Tries: 1, Timeout: timeout})

@@ -57,7 +57,8 @@ type Journal struct {
 
 	fail func(stage string) error // tests: an error at a stage stops the transaction there
 
-	normals map[string]string // names in their normal form; of the writer alone
+	normals map[string]string   // names in their normal form; of the writer alone
+	givenUp map[string]*givenUp // by sink; of the writer alone
 
 	mu      sync.RWMutex
 	state   state
@@ -225,7 +226,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, held: map[string]time.Time{}, arrived: map[string]chan struct{}{}, normals: map[string]string{},
+		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, held: map[string]time.Time{}, arrived: map[string]chan struct{}{}, normals: map[string]string{}, givenUp: map[string]*givenUp{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
@@ -525,6 +526,7 @@ func (j *Journal) apply(group []*request) (err error) {
 	j.mu.Lock()
 	c.publish()
 	j.mu.Unlock()
+	c.sayGivenUp()
 	return j.failAt("committed")
 }
 

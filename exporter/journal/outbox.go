@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -100,6 +101,30 @@ func (c *change) publishOutbox() {
 	}
 	for sink, n := range c.dropped {
 		c.old.outbox.dropped[sink] += n
+	}
+}
+
+// givenUp is what the log has not yet said of the runs that an outbox dropped.
+type givenUp struct {
+	runs uint64
+	said time.Time
+}
+
+const sayGivenUpEvery = time.Hour
+
+// sayGivenUp logs that runs are given up: when it begins, and once an hour while it lasts.
+func (c *change) sayGivenUp() {
+	for sink, n := range c.dropped {
+		g := c.j.givenUp[sink]
+		if g == nil {
+			g = &givenUp{}
+			c.j.givenUp[sink] = g
+		}
+		if g.runs += n; c.now.Sub(g.said) < sayGivenUpEvery {
+			continue
+		}
+		c.j.o.Logger.Warn("too many runs wait for a sink: those that finished first are given up", "sink", sink, "limit", c.j.o.OutboxLimit, "given_up", g.runs)
+		*g = givenUp{said: c.now}
 	}
 }
 
