@@ -15,7 +15,7 @@ type series func(minute int) float64
 
 var missing = math.NaN()
 
-func objective(t *testing.T, owner string) slo.Objective {
+func objective(t testing.TB, owner string) slo.Objective {
 	t.Helper()
 	target, err := slo.ParseTarget("99.9")
 	if err != nil {

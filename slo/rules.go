@@ -67,17 +67,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	if o.Window.Length() == 0 {
 		return nil
 	}
-	if opts.ScrapeInterval <= 0 {
-		opts.ScrapeInterval = time.Minute
-	}
-	base, errorQuery, totalQuery := "5m", o.ErrorQuery, o.TotalQuery
-	switch {
-	case o.Kind.countsTime():
-	case opts.Anchored && o.Kind != KindNativeHistogram:
-		errorQuery, totalQuery = anchor(errorQuery), anchor(totalQuery)
-	default:
-		base = strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s"
-	}
+	base, errorQuery, totalQuery := o.base(opts)
 	c := compiler{o: &o, rules: make([]Rule, 0, 28), labels: make(slab, 0, 150)}
 	t := &c.text
 	entity, service := o.Entity.String(), o.Service()
@@ -208,6 +198,27 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
 	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}
+}
+
+// base gives the base window, and the queries whose $window it is to be.
+func (o *Objective) base(opts RuleOptions) (window, errs, total string) {
+	switch {
+	case o.Kind.countsTime():
+		return "5m", o.ErrorQuery, o.TotalQuery
+	case opts.Anchored && o.Kind != KindNativeHistogram:
+		return "5m", anchor(o.ErrorQuery), anchor(o.TotalQuery)
+	}
+	if opts.ScrapeInterval <= 0 {
+		opts.ScrapeInterval = time.Minute
+	}
+	return strconv.Itoa(int((5*time.Minute+opts.ScrapeInterval)/time.Second)) + "s", o.ErrorQuery, o.TotalQuery
+}
+
+// BaseQueries are the PromQL of the rates of bad and of all events over the base window. Where there are none, the rules
+// take the bad ones for 0; this query has then no result.
+func (o *Objective) BaseQueries(opts RuleOptions) (errs, total string) {
+	window, errs, total := o.base(opts)
+	return strings.ReplaceAll(errs, "$window", window), strings.ReplaceAll(total, "$window", window)
 }
 
 // absentFor is how long an objective must be without data before that is an alert: until a total failure would have spent
