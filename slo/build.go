@@ -252,18 +252,17 @@ func (b *builder) settle(e *catalog.Entity, o *Objective, at place, levels []cat
 	if o.Window.Length() == 0 {
 		window := first(levels, func(s catalog.Settings) string { return cmp.Or(s.Windows[o.Indicator], s.Window) }, cmp.Or(b.opts.Window, "30d"))
 		if kind, ok := strings.CutPrefix(window, "calendar-"); ok {
-			o.Window = Window{Calendar: kind, LocalTime: b.localTime}
+			o.Window = Window{Calendar: kind, LocalTime: b.localTime, Zone: zoneName(b.opts.Zone)}
 		} else if days, err := strconv.Atoi(strings.TrimSuffix(window, "d")); err == nil && days >= 7 {
 			o.Window.Days = days
 		} else {
 			return false // catalog.Parse and the configuration let no such window through
 		}
 	}
-	o.NoTraffic, o.MinEvents, o.Runbook = NoTrafficIgnore, levels[0].MinEvents, cmp.Or(levels[0].Runbook, o.Runbook)
-	if v := levels[0].NoTraffic; v == string(NoTrafficGood) {
-		o.NoTraffic = NoTrafficGood
-	} else if v == string(NoTrafficBad) && o.Kind.countsTime() {
-		o.NoTraffic = NoTrafficBad
+	o.MinEvents, o.Runbook = cmp.Or(levels[0].MinEvents, o.MinEvents), cmp.Or(levels[0].Runbook, o.Runbook)
+	o.NoTraffic = cmp.Or(NoTraffic(levels[0].NoTraffic), o.NoTraffic, NoTrafficIgnore)
+	if o.NoTraffic == NoTrafficBad && !o.Kind.countsTime() {
+		o.NoTraffic = NoTrafficIgnore
 	}
 	if asked != "" {
 		o.MaxSeverity = Severity(asked)
@@ -302,7 +301,7 @@ func (b *builder) documents(e *catalog.Entity, own catalog.Settings, levels []ca
 			}
 			return place{annotation.annotation, catalog.Position{File: path.Join(path.Dir(annotation.File), d.ref), Line: line, Column: column}}
 		}
-		slos, problems := readDocument(e.Name, d.body)
+		slos, problems := readDocument(e.Ref, d.body)
 		for _, p := range problems {
 			if d.key == "slo" && p.Line > 0 {
 				p.Message = fmt.Sprintf("line %d of the document: %s", p.Line, p.Message)
@@ -317,15 +316,14 @@ func (b *builder) documents(e *catalog.Entity, own catalog.Settings, levels []ca
 			}
 			written[s.Indicator] = true
 			tier := first(levels, func(s catalog.Settings) string { return s.Tier }, cmp.Or(b.opts.Tier, "3"))
-			o := Objective{
-				Indicator: s.Indicator, Title: s.Title, Target: s.Target, Window: Window{Days: s.Days}, Tier: tier, Source: d.ref, Runbook: s.Runbook,
-				Kind: KindEvents, ErrorQuery: s.Errors, TotalQuery: s.Total, MaxSeverity: cmp.Or(s.MaxSeverity, SeverityPage),
-			}
+			o := s.objective()
+			o.Tier, o.Source = tier, d.ref
 			asked := alerting(levels, s.Indicator)
 			if s.MaxSeverity != "" { // the document is nearer than the system and the owner
 				asked = alerting(levels[:1], s.Indicator)
 			}
 			if b.settle(e, &o, where, levels, asked) {
+				o.ErrorQuery, o.TotalQuery = s.counts.queries(o.NoTraffic)
 				b.out = append(b.out, o)
 			}
 		}

@@ -57,6 +57,13 @@ func localTime(zone *time.Location) string {
 	}
 }
 
+func zoneName(zone *time.Location) string {
+	if zone == nil {
+		return "UTC"
+	}
+	return zone.String()
+}
+
 // A calendar is what the rules of a calendar window need; all are PromQL.
 type calendar struct {
 	period  string // a vector whose label "period" is the number of the current one

@@ -2,6 +2,7 @@ package slo
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,27 +22,38 @@ import (
 
 // A documentSLO is one SLO of an slo-ref document, with everything that can be carried over exactly.
 type documentSLO struct {
-	Indicator     string
-	Title         string
-	Target        Target
-	Days          int // of the window; 0 where the document names none
-	Errors, Total string
-	MaxSeverity   Severity // "" where the document does not limit it
-	Runbook       string
-	Line, Column  int
+	Indicator    string
+	Title        string
+	Target       Target
+	Window       Window // zero where the document names none
+	counts       counts
+	NoTraffic    NoTraffic // "" where the document does not say
+	MinEvents    int
+	MaxSeverity  Severity // "" where the document does not limit it
+	Runbook      string
+	Line, Column int
+}
+
+// objective is what the document says of an objective; its queries depend on what no traffic means in the end.
+func (s *documentSLO) objective() Objective {
+	return Objective{
+		Indicator: s.Indicator, Title: s.Title, Target: s.Target, Window: s.Window, Runbook: s.Runbook,
+		Kind: s.counts.kind, Threshold: s.counts.threshold,
+		NoTraffic: cmp.Or(s.NoTraffic, s.counts.idle), MinEvents: s.MinEvents, MaxSeverity: cmp.Or(s.MaxSeverity, SeverityPage),
+	}
 }
 
 // A documentReader collects what a document says. Its problems have a line and column of the document only.
 type documentReader struct {
-	entity   string // name of the entity that the document stands beside
+	entity   catalog.Ref // that the document stands beside
 	slos     []documentSLO
 	problems []catalog.Problem
 }
 
 // readDocument reads the SLOs of a sloth prometheus/v1 or OpenSLO v1 document, which may be several YAML documents.
 // Whatever it does not carry over exactly is a Problem: an error where an SLO is lost, a warning where a part of it is,
-// a note where Sightline has its own way. entity is the name of the entity that the document belongs to.
-func readDocument(entity string, body []byte) ([]documentSLO, []catalog.Problem) {
+// a note where Sightline has its own way. The document belongs to the entity.
+func readDocument(entity catalog.Ref, body []byte) ([]documentSLO, []catalog.Problem) {
 	r := documentReader{entity: entity}
 	var open []*yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(body))
@@ -111,6 +123,13 @@ func (r *documentReader) leftOut(n *yaml.Node, note bool, what, hint string) {
 
 func (r *documentReader) notSupported(n *yaml.Node, what, hint string) {
 	r.say(n, catalog.SeverityError, catalog.RuleNotSupportedYet, what+" not supported yet", hint)
+}
+
+// service says that the document's service is left out, unless it names the entity.
+func (r *documentReader) service(n *yaml.Node, name string) {
+	if !strings.EqualFold(name, r.entity.Name) && name != r.entity.Dotted() {
+		r.leftOut(n, true, fmt.Sprintf("the service %q is left out: sloth_service is the entity", name), "")
+	}
 }
 
 // add keeps an SLO unless its name is not usable or taken.

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -23,9 +24,7 @@ func (r *documentReader) sloth(root *yaml.Node) {
 	if !decode(r, head, &spec) {
 		return
 	}
-	if spec.Service != r.entity {
-		r.leftOut(lookup(root, "service"), true, fmt.Sprintf("the service %q is left out: sloth_service is the entity", spec.Service), "")
-	}
+	r.service(lookup(root, "service"), spec.Service)
 	r.slothLabels(root, spec.Labels)
 	r.slothPlugins(lookup(root, "slo_plugins"), spec.SLOPlugins)
 	if list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0 {
@@ -98,12 +97,12 @@ func (r *documentReader) slothQueries(n *yaml.Node, sli slothv1.SLI, out *docume
 		return false
 	case sli.Raw != nil:
 		at = lookup(n, "raw", "error_ratio_query")
-		out.Errors, out.Total, err = splitRatio(sli.Raw.ErrorRatioQuery, false)
+		out.counts, err = countsOfRatio(sli.Raw.ErrorRatioQuery, false)
 	default:
 		at = lookup(n, "events", "error_query")
-		if out.Errors, err = eventRate(sli.Events.ErrorQuery); err == nil {
+		out.counts, err = countsOf(sli.Events.ErrorQuery, sli.Events.TotalQuery)
+		if part := (*partError)(nil); errors.As(err, &part) && part.total {
 			at = lookup(n, "events", "total_query")
-			out.Total, err = eventRate(sli.Events.TotalQuery)
 		}
 	}
 	if err != nil {
@@ -117,6 +116,15 @@ func (r *documentReader) badQuery(n *yaml.Node, err error) {
 	r.say(n, catalog.SeverityError, "slo-document-query", "the SLO is left out: "+err.Error(), "count events: sum(rate(errors[{{.window}}])) and sum(rate(all[{{.window}}]))")
 }
 
+// runbook gives a web address; "" where it is none.
+func (r *documentReader) runbook(n *yaml.Node, address string) string {
+	if u, err := url.Parse(address); err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		r.leftOut(n, false, "the runbook is left out: it is no web address", "write the whole address, with https:// and without credentials")
+		return ""
+	}
+	return address
+}
+
 func (r *documentReader) slothAlerting(n *yaml.Node, a slothv1.Alerting, out *documentSLO) {
 	if a.Name != "" {
 		r.leftOut(lookup(n, "name"), true, "the name of the alert is left out: "+ownAlerts, "")
@@ -127,11 +135,9 @@ func (r *documentReader) slothAlerting(n *yaml.Node, a slothv1.Alerting, out *do
 	for _, key := range slices.Sorted(maps.Keys(a.Annotations)) {
 		switch key {
 		case "runbook", "runbook_url":
-			if u, err := url.Parse(a.Annotations[key]); err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
-				r.leftOut(lookup(n, "annotations", key), false, "the runbook is left out: it is no web address", "write the whole address, with https:// and without credentials")
-				continue
+			if u := r.runbook(lookup(n, "annotations", key), a.Annotations[key]); u != "" {
+				out.Runbook = u
 			}
-			out.Runbook = a.Annotations[key]
 		default:
 			r.leftOut(lookup(n, "annotations", key), true, fmt.Sprintf("the annotation %q of the alert is left out", key), "only runbook and runbook_url are carried over")
 		}

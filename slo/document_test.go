@@ -32,11 +32,19 @@ func TestDocuments(t *testing.T) {
 				t.Fatal(err)
 			}
 			in := a.Files[0]
-			slos, problems := readDocument("checkout", in.Data)
+			slos, problems := readDocument(catalog.NewRef("component", "", "checkout"), in.Data)
 			var b strings.Builder
 			for _, s := range slos {
-				fmt.Fprintf(&b, "%d:%d %s %s%% window=%dd severity=%s title=%q runbook=%q\n  errors %s\n  total  %s\n",
-					s.Line, s.Column, s.Indicator, s.Target.Percent(), s.Days, s.MaxSeverity, s.Title, s.Runbook, oneLine(s.Errors), oneLine(s.Total))
+				o := s.objective()
+				errs, total := s.counts.queries(o.NoTraffic)
+				fmt.Fprintf(&b, "%d:%d %s %s%% window=%s%s severity=%s title=%q runbook=%q kind=%s", s.Line, s.Column, s.Indicator, s.Target.Percent(), s.Window, s.Window.Zone, s.MaxSeverity, s.Title, s.Runbook, o.Kind)
+				if o.Threshold != "" {
+					fmt.Fprintf(&b, " threshold=%s", o.Threshold)
+				}
+				if o.NoTraffic != "" || o.MinEvents != 0 {
+					fmt.Fprintf(&b, " no-traffic=%s min-events=%d", o.NoTraffic, o.MinEvents)
+				}
+				fmt.Fprintf(&b, "\n  errors %s\n  total  %s\n", oneLine(errs), oneLine(total))
 			}
 			got := txtar.Archive{Comment: a.Comment, Files: []txtar.File{in, {Name: "objectives", Data: []byte(b.String())}}}
 			b.Reset()
@@ -73,14 +81,12 @@ func sortedProblems(problems []catalog.Problem) []catalog.Problem {
 // checkRules compiles an SLO for both kinds of target and reads the rules as Prometheus does.
 func checkRules(t *testing.T, s documentSLO) {
 	t.Helper()
-	days := s.Days
-	if days == 0 {
-		days = 30
+	o := s.objective()
+	o.Entity, o.MaxSeverity = catalog.NewRef("component", "", "checkout"), SeverityPage
+	if o.Window.Length() == 0 {
+		o.Window.Days = 30
 	}
-	o := Objective{
-		Entity: catalog.NewRef("component", "", "checkout"), Indicator: s.Indicator, Target: s.Target, Window: Window{Days: days},
-		ErrorQuery: s.Errors, TotalQuery: s.Total, NoTraffic: NoTrafficIgnore, MaxSeverity: SeverityPage,
-	}
+	o.ErrorQuery, o.TotalQuery = s.counts.queries(o.NoTraffic)
 	groups := Groups(o, RuleOptions{})
 	if len(groups) != 2 || len(groups[0].Rules) < 10 {
 		t.Errorf("%s: got %d groups", s.Indicator, len(groups))
@@ -105,7 +111,7 @@ func FuzzDocument(f *testing.F) {
 		f.Add(a.Files[0].Data)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		slos, problems := readDocument("checkout", body)
+		slos, problems := readDocument(catalog.NewRef("component", "", "checkout"), body)
 		if len(slos)+len(problems) == 0 && strings.TrimSpace(string(body)) == "" {
 			t.Error("an empty document is no problem")
 		}

@@ -64,11 +64,20 @@ func (i Indicator) histogramQueries(threshold string, _ NoTraffic) (errs, total 
 		}
 	}
 	count := "sum(rate(" + i.series("_count") + "[$window]))"
-	return count + " - " + good, count + " and " + good, nil
+	errs, total = slowOf(count, good)
+	return errs, total, nil
+}
+
+func slowOf(count, good string) (errs, total string) {
+	return count + " - " + good, count + " and " + good
 }
 
 // nativeQueries does so in a native histogram. Without observations the fraction is NaN, which the comparison drops.
 func (i Indicator) nativeQueries(threshold string, _ NoTraffic) (errs, total string, err error) {
-	all := "sum(rate(" + i.series("") + "[$window]))"
-	return "histogram_count(" + all + ") * (1 - histogram_fraction(-Inf, " + threshold + ", " + all + ")) >= 0", "histogram_count(" + all + ")", nil
+	errs, total = slowNative("sum(rate("+i.series("")+"[$window]))", threshold)
+	return errs, total, nil
+}
+
+func slowNative(all, threshold string) (errs, total string) {
+	return "histogram_count(" + all + ") * (1 - histogram_fraction(-Inf, " + threshold + ", " + all + ")) >= 0", "histogram_count(" + all + ")"
 }

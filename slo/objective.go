@@ -73,6 +73,7 @@ type Window struct {
 	Calendar string // "week" (from Monday on), "month" or "quarter"; "" for a rolling window
 	// LocalTime is PromQL of what a clock in the time zone of the calendar shows, in seconds since 1970; UTC where it is "".
 	LocalTime string
+	Zone      string // name of that time zone; UTC where it is ""
 }
 
 // Severity is the highest severity that the alerts of an objective may have.

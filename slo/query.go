@@ -12,31 +12,42 @@ import (
 
 // A query of a document is parsed with this range in place of "$window"; it has as many bytes, so that positions hold.
 const (
-	windowMark    = "$window"
-	windowRange   = "999999s"
-	windowPrinted = "11d13h46m39s" // the same, as PromQL prints it
+	windowMark  = "$window"
+	windowRange = "999999s"
 )
 
 var (
 	windowTemplate = regexp.MustCompile(`\{\{-?\s*\.window\s*-?\}\}`)
-	windowBrackets = regexp.MustCompile(`\[\s*\$window\s*\]`)
+	windowBrackets = regexp.MustCompile(`\[\s*\$window\s*([:\]])`)
 )
 
-var errNoWindow = errors.New("the query lacks the range [{{.window}}]")
+var (
+	errNoWindow   = errors.New("the query lacks the range [{{.window}}]")
+	errNoQuotient = errors.New("the ratio is no quotient of two counts of events, so its windows cannot be weighted by their events")
+)
+
+// windowQuery is readQuery for a query that must hold the window.
+func windowQuery(query string) (text string, expr parser.Expr, err error) {
+	text, expr, found, err := readQuery(query)
+	if err == nil && !found {
+		err = errNoWindow
+	}
+	return text, expr, err
+}
 
 // readQuery turns the placeholder {{.window}} into $window and parses the query. Windows that are no plain range of a
 // selector, and other template expressions, are errors. hasWindow tells whether there is any.
 func readQuery(query string) (text string, expr parser.Expr, hasWindow bool, err error) {
 	text = strings.TrimSpace(windowTemplate.ReplaceAllLiteralString(query, windowMark))
-	text = windowBrackets.ReplaceAllLiteralString(text, "["+windowMark+"]")
+	text = windowBrackets.ReplaceAllString(text, "[$$window$1")
 	switch {
 	case text == "":
 		return "", nil, false, errors.New("the query is empty")
 	case strings.Contains(text, "{{"):
 		return "", nil, false, errors.New("the query holds a template expression other than {{.window}}")
-	case strings.Count(text, windowMark) != strings.Count(text, "["+windowMark+"]"):
+	case strings.Count(text, windowMark) != strings.Count(text, "["+windowMark+"]")+strings.Count(text, "["+windowMark+":"):
 		return "", nil, false, errors.New("{{.window}} may only be the whole range of a selector, as in rate(x[{{.window}}])")
-	case strings.Contains(text, "["+windowRange+"]"):
+	case strings.Contains(text, "["+windowRange):
 		return "", nil, false, fmt.Errorf("the range %s is reserved", windowRange)
 	}
 	expr, err = parser.ParseExpr(strings.ReplaceAll(text, windowMark, windowRange))
@@ -61,6 +72,9 @@ func hasWindow(e parser.Expr) bool {
 	found := false
 	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		if m, ok := n.(*parser.MatrixSelector); ok && isWindow(m) {
+			found = true
+		}
+		if q, ok := n.(*parser.SubqueryExpr); ok && q.Range.Seconds() == 999999 {
 			found = true
 		}
 		return nil
@@ -122,12 +136,9 @@ func unwrap(e parser.Expr) parser.Expr {
 // eventRate makes the query of a document into one of events per second over $window: a sum of rates. increase, which
 // counts events per window, becomes rate.
 func eventRate(query string) (string, error) {
-	text, expr, found, err := readQuery(query)
+	text, expr, err := windowQuery(query)
 	if err != nil {
 		return "", err
-	}
-	if !found {
-		return "", errNoWindow
 	}
 	return sumOfRates(text, expr)
 }
@@ -187,38 +198,4 @@ func counterRate(query string) (string, error) {
 // errorsFromGood counts the events that are not good. A good series that is missing while there are events counts as 0.
 func errorsFromGood(good, total string) string {
 	return "(" + total + ") - ((" + good + ") or 0 * (" + total + "))"
-}
-
-// splitRatio finds the two counts in a ratio of bad (or, with success, of good) events: bad / total, 1 - good / total.
-func splitRatio(query string, success bool) (errs, total string, err error) {
-	_, expr, found, err := readQuery(query)
-	if err != nil {
-		return "", "", err
-	}
-	if !found {
-		return "", "", errNoWindow
-	}
-	expr = unwrap(expr)
-	if b, ok := expr.(*parser.BinaryExpr); ok && b.Op == parser.SUB {
-		if one, ok := unwrap(b.LHS).(*parser.NumberLiteral); ok && one.Val == 1 {
-			expr, success = unwrap(b.RHS), !success
-		}
-	}
-	b, ok := expr.(*parser.BinaryExpr)
-	if !ok || b.Op != parser.DIV || b.VectorMatching != nil && (b.VectorMatching.On || len(b.VectorMatching.MatchingLabels) > 0) {
-		return "", "", errors.New("the ratio is no quotient of two counts of events, so its windows cannot be weighted by their events")
-	}
-	part := func(e parser.Expr) (string, error) {
-		return eventRate(strings.ReplaceAll(e.String(), "["+windowPrinted+"]", "["+windowMark+"]"))
-	}
-	if errs, err = part(b.LHS); err != nil {
-		return "", "", fmt.Errorf("the upper part: %w", err)
-	}
-	if total, err = part(b.RHS); err != nil {
-		return "", "", fmt.Errorf("the lower part: %w", err)
-	}
-	if success {
-		errs = errorsFromGood(errs, total)
-	}
-	return errs, total, nil
 }

@@ -24,7 +24,7 @@ func TestQueriesOfDocumentsBecomeRatesOfEvents(t *testing.T) {
 		{"an average over time is no rate", `sum(avg_over_time(a[{{.window}}]))`, "", "no sum of rates"},
 		{"a filtered sum", `sum(rate(a[{{.window}}])) > 0`, "", "no sum of rates"},
 		{"a quotient of two sums", `sum(rate(a[{{.window}}])) / sum(rate(b[{{.window}}]))`, "", "no sum of rates"},
-		{"a subquery", `sum(rate(a[{{.window}}:1m]))`, "", "whole range of a selector"},
+		{"a subquery", `sum(rate(a[{{.window}}:1m]))`, "", "no sum of rates"},
 		{"an offset", `sum(rate(a[{{.window}}] offset 1h))`, "", "no sum of rates"},
 		{"the window in a metric's name", `job:errors:rate{{.window}}`, "", "whole range of a selector"},
 		{"another template expression", `sum(rate(a{s="{{.service}}"}[{{.window}}]))`, "", "template expression"},
@@ -79,16 +79,17 @@ func TestRatiosAreSplitIntoTheirCounts(t *testing.T) {
 		{"bad of all", `sum(rate(bad[{{.window}}])) / sum(rate(all[{{.window}}]))`, false, `sum(rate(bad[$window])) | sum(rate(all[$window]))`, ""},
 		{"one minus good of all", `1 - (sum(increase(good[{{.window}}])) / sum(increase(all[{{.window}}])))`, false, `(sum(rate(all[$window]))) - ((sum(rate(good[$window]))) or 0 * (sum(rate(all[$window])))) | sum(rate(all[$window]))`, ""},
 		{"good of all, said to be success", `sum(rate(good[{{.window}}])) / sum(rate(all[{{.window}}]))`, true, `(sum(rate(all[$window]))) - ((sum(rate(good[$window]))) or 0 * (sum(rate(all[$window])))) | sum(rate(all[$window]))`, ""},
-		{"a mean over time has no counts", `1 - avg_over_time(probe_success[{{.window}}])`, false, "", "no quotient"},
+		{"one minus a mean over time, of samples", `1 - avg_over_time(probe_success[{{.window}}])`, false, `sum(count_over_time(probe_success[$window]) - sum_over_time(probe_success[$window])) / 300 | sum(count_over_time(probe_success[$window])) / 300`, ""},
+		{"a mean of means has no counts", `1 - avg(avg_over_time(probe_success[{{.window}}]))`, false, "", "no quotient"},
 		{"a quotient of something else", `avg_over_time(a[{{.window}}]) / avg_over_time(b[{{.window}}])`, false, "", "the upper part"},
 		{"a quotient matched on labels", `sum by (a) (rate(x[{{.window}}])) / on (a) sum by (a, b) (rate(y[{{.window}}]))`, false, "", "no quotient"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			errs, total, err := splitRatio(tt.query, tt.success)
+			c, err := countsOfRatio(tt.query, tt.success)
 			got := ""
 			if err == nil {
-				got = errs + " | " + total
+				got = c.errors + " | " + c.total
 			}
 			checkQuery(t, got, err, tt.want, tt.err)
 		})
