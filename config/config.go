@@ -62,6 +62,8 @@ type SLO struct {
 	Window    string            `yaml:"window,omitempty" doc:"Default budget window." example:"30d"`
 	Timezone  string            `yaml:"timezone,omitempty" doc:"Time zone of calendar windows, by its IANA name." example:"Europe/Zurich"`
 	Selectors map[string]string `yaml:"selectors,omitempty" doc:"Default selector by profile; $name, $namespace and $kubernetes_id are replaced."`
+
+	Exclusions []string `yaml:"exclusions,omitempty" doc:"Files of maintenance windows and budget corrections: paths or globs." example:"[exclusions/*.yaml]"`
 }
 
 // Sources lists the systems whose work is counted.

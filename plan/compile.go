@@ -29,6 +29,7 @@ func Compile(ctx context.Context, g *catalog.Graph, lib *slo.Library, problems [
 	problems = append(problems, found...)
 	groups := func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.Groups(*o, opts.Rules), nil }
 	if opts.Sloth {
+		problems = append(problems, slo.ExclusionsOfSloth(objectives)...)
 		groups = func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.SlothGroups(ctx, *o) }
 	}
 	p, err := Build(Input{Graph: g, Objectives: objectives, Groups: groups, Alerts: routes, Boards: boards, Problems: problems})

@@ -23,6 +23,7 @@ type Options struct {
 	Window       string            // default "30d"
 	Tier         string            // default "3"
 	Zone         *time.Location    // of calendar windows; nil means UTC
+	Exclusions   []ExclusionFile   // maintenance and corrections
 }
 
 // Build makes the objectives of every entity of the catalog, sorted by entity and indicator. A value is looked up on the
@@ -48,6 +49,7 @@ func Build(g *catalog.Graph, lib *Library, opts Options) ([]Objective, []catalog
 	slices.SortFunc(b.out, func(x, y Objective) int {
 		return cmp.Or(x.Entity.Compare(y.Entity), cmp.Compare(x.Indicator, y.Indicator))
 	})
+	b.exclude(opts.Exclusions)
 	slices.SortFunc(b.problems, catalog.Problem.Compare)
 	return b.out, b.problems
 }

@@ -23,10 +23,18 @@ const labelPeriod = "period"
 // localTime is PromQL of the seconds since 1970 that a clock in the zone shows, by its changes of the years 2024 to 2044,
 // as the zone's rules are known.
 func localTime(zone *time.Location) string {
+	return localTimeBetween(zone, time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{})
+}
+
+// localTimeBetween is localTime with the changes between two times only, or until 2044 where end is zero.
+func localTimeBetween(zone *time.Location, begin, end time.Time) string {
 	if zone == nil {
 		zone = time.UTC
 	}
-	t, end := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).In(zone), time.Date(2045, 1, 1, 0, 0, 0, 0, time.UTC)
+	t := begin.In(zone)
+	if end.IsZero() {
+		end = time.Date(2045, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
 	_, offset := t.Zone()
 	var b strings.Builder
 	b.WriteString("time()")
@@ -90,6 +98,6 @@ func (c *compiler) mark(series string, k calendar) string {
 }
 
 // current folds a marked series over the current period.
-func (c *compiler) current(fold, series string, k calendar) string {
-	return c.text.join("sum without ("+labelPeriod+") (", fold, "(", series, c.match, "[", k.longest, "]) and on ("+labelPeriod+") ", k.period, ")")
+func (c *compiler) current(f folding, series string, k calendar) string {
+	return c.text.join("sum without ("+labelPeriod+") (", f.open, series, c.match, f.from, k.longest, f.to, " and on ("+labelPeriod+") ", k.period, ")")
 }

@@ -59,6 +59,8 @@ type Objective struct {
 	Runbook     string
 	Defaulted   bool   // the silver path: nobody asked for this objective
 	Source      string // "annotation", "profile" or the slo-ref document
+
+	Exclusions []Exclusion // minutes that do not count, sorted
 }
 
 // Service is the label sloth_service.

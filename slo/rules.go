@@ -73,6 +73,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	entity, service := o.Entity.String(), o.Service()
 	t.Grow(8<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(service)+len(o.Indicator))) // what it comes to
 	id := t.join(service, "-", o.Indicator)
+	c.fast, c.period = c.foldings(opts.ScrapeInterval)
 	c.match = t.join(`{sloth_id=`, strconv.Quote(id), `}`)
 	ids := c.labels.labels(nil, Label{"entity", entity}, Label{"sloth_id", id}, Label{"sloth_service", service}, Label{"sloth_slo", o.Indicator})
 	derived := c.labels.labels(ids, Label{"owner", o.Owner.String()}, Label{"system", o.System.String()})
@@ -94,18 +95,18 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		var expr string
 		switch w {
 		case "5m":
-			expr = c.ratio(t.join(SeriesErrors, c.match), t.join(SeriesTotal, c.match))
+			expr = c.ratio(t.join(SeriesErrors, c.match, c.fast.factor), t.join(SeriesTotal, c.match, c.fast.factor))
 		case "1h":
-			if o.NoTraffic == NoTrafficBad { // that there is nothing shows in the base only
-				expr = c.sums(SeriesErrors, SeriesTotal, w)
+			if o.NoTraffic == NoTrafficBad || len(o.Exclusions) > 0 { // what they say shows in the base only
+				expr = c.sums(c.fast, SeriesErrors, SeriesTotal, w)
 				break
 			}
 			errs, total := rates(o.ErrorQuery, o.TotalQuery, "1h")
 			expr = c.ratio(errs, t.join("(", total, ")"))
 		case "1d", "3d":
-			expr = c.sums(SeriesErrorsPeriod, SeriesTotalPeriod, w)
+			expr = c.sums(c.period, SeriesErrorsPeriod, SeriesTotalPeriod, w)
 		default:
-			expr = c.sums(SeriesErrors, SeriesTotal, w)
+			expr = c.sums(c.fast, SeriesErrors, SeriesTotal, w)
 		}
 		c.record(t.join(SeriesErrorRatio, w), expr, over(w))
 	}
@@ -125,15 +126,15 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 				expr = t.join(expr, " or ")
 			}
 			threshold := t.join(" > (", p.Factor, " * ", budget, "))")
-			errs, total, seconds := SeriesErrors, SeriesTotal, "60"
+			sum, errs, total, seconds := c.fast, SeriesErrors, SeriesTotal, "60"
 			if severity == SeverityTicket {
-				errs, total, seconds = SeriesErrorsPeriod, SeriesTotalPeriod, "300"
+				sum, errs, total, seconds = c.period, SeriesErrorsPeriod, SeriesTotalPeriod, "300"
 			}
 			expr = t.join(expr, "(max by ("+identity+") ("+SeriesErrorRatio, p.Short, c.match, threshold,
 				" and max by ("+identity+") ("+SeriesErrorRatio, p.Long, c.match, threshold,
-				" and (sum_over_time(", errs, c.match, "[", p.Long, "]) * ", seconds, " > 1.5)")
+				" and (", sum.open, errs, c.match, sum.from, p.Long, sum.to, " * ", seconds, " > 1.5)")
 			if o.MinEvents > 0 {
-				expr = t.join(expr, " and (sum_over_time(", total, c.match, "[", p.Long, "]) * ", seconds, " >= ", strconv.Itoa(o.MinEvents), ")")
+				expr = t.join(expr, " and (", sum.open, total, c.match, sum.from, p.Long, sum.to, " * ", seconds, " >= ", strconv.Itoa(o.MinEvents), ")")
 			}
 			expr = t.join(expr, ")")
 		}
@@ -152,6 +153,9 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		if o.Kind == KindHistogram {
 			why = "There are no observations, or no bucket ends at the threshold; the objective cannot be measured."
 		}
+		if c.fast.factor != "" {
+			seen = t.join(seen, " and on () (vector(1)", c.fast.factor, " > 0)")
+		}
 		c.alert(AlertAbsent, t.join("absent(", series, c.match, ")", seen), absentFor(o.Window, o.Target), ticket, annotations(" has no data", why))
 	}
 	watched := o.MaxSeverity != SeverityOff && o.NoTraffic != NoTrafficBad // bad: without data, all is bad
@@ -164,17 +168,17 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 	c.record(SeriesErrorsPeriod, errorsBase, ids)
 	c.record(SeriesTotalPeriod, totalBase, ids)
 	// The suffix is the window's in the names of series: "30d", or "_month".
-	suffix, sumErrors, sumTotal := w, t.join("sum_over_time("+SeriesErrorsPeriod, c.match, "[", w, "])"), t.join("sum_over_time("+SeriesTotalPeriod, c.match, "[", w, "])")
+	suffix, sumErrors, sumTotal := w, c.sum(c.period, SeriesErrorsPeriod, w), c.sum(c.period, SeriesTotalPeriod, w)
 	spent := t.join("max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")") // share of the budget
 	if kind := o.Window.Calendar; kind != "" {
 		k := c.calendar(kind)
 		c.record(SeriesLocalTime, t.join("vector(", cmp.Or(o.Window.LocalTime, "time()"), " - 150)"), ids)
 		c.record(SeriesErrorsCalendar, c.mark(SeriesErrorsPeriod, k), ids)
 		c.record(SeriesTotalCalendar, c.mark(SeriesTotalPeriod, k), ids)
-		suffix, sumErrors, sumTotal = t.join("_", kind), c.current("sum_over_time", SeriesErrorsCalendar, k), c.current("sum_over_time", SeriesTotalCalendar, k)
+		suffix, sumErrors, sumTotal = t.join("_", kind), c.current(c.period, SeriesErrorsCalendar, k), c.current(c.period, SeriesTotalCalendar, k)
 		// The budget of the whole period, at even traffic: early in it, little traffic has little of the budget.
 		whole := strconv.Itoa(int(o.Window.Length() / (5 * time.Minute)))
-		spent = t.join(spent, " * clamp_max(max by ("+identity+") (", c.current("count_over_time", SeriesTotalCalendar, k), ") / ", whole, ", 1)")
+		spent = t.join(spent, " * clamp_max(max by ("+identity+") (", c.current(plainCount, SeriesTotalCalendar, k), ") / ", whole, ", 1)")
 	}
 	sum := t.join(SeriesErrorsSum, suffix)
 	c.record(sum, sumErrors, ids)
@@ -236,6 +240,8 @@ type compiler struct {
 	labels slab
 	rules  []Rule
 	first  int // of the group that is being made
+
+	fast, period folding // of what is recorded every minute, and every five
 }
 
 func (c *compiler) record(series, expr string, labels Labels) {
@@ -260,8 +266,12 @@ func (c *compiler) ratio(errs, total string) string {
 	return c.text.join("(", errs, ") / (", total, " > 0)")
 }
 
-func (c *compiler) sums(errs, total, window string) string {
-	return c.ratio(c.text.join("sum_over_time(", errs, c.match, "[", window, "])"), c.text.join("sum_over_time(", total, c.match, "[", window, "])"))
+func (c *compiler) sum(f folding, series, window string) string {
+	return c.text.join(f.open, series, c.match, f.from, window, f.to)
+}
+
+func (c *compiler) sums(f folding, errs, total, window string) string {
+	return c.ratio(c.sum(f, errs, window), c.sum(f, total, window))
 }
 
 // fill puts the objective into an annotation's URL.

@@ -97,13 +97,17 @@ func loadEntities(ctx context.Context, c *config.Config, pool *upstream.Pool) ([
 }
 
 // compileOptions maps the configuration to the compilers' options.
-func compileOptions(c *config.Config, sloth bool) plan.Options {
+func compileOptions(c *config.Config, sloth bool) (plan.Options, error) {
+	exclusions, err := exclusionFiles(c.SLO.Exclusions)
+	if err != nil {
+		return plan.Options{}, err
+	}
 	zone, err := time.LoadLocation(c.SLO.Timezone) // config.Load has checked it
 	if err != nil {
 		zone = time.UTC
 	}
 	o := plan.Options{
-		SLO:        slo.Options{Environments: c.Environments, Selectors: c.SLO.Selectors, Window: c.SLO.Window, Zone: zone},
+		SLO:        slo.Options{Environments: c.Environments, Selectors: c.SLO.Selectors, Window: c.SLO.Window, Zone: zone, Exclusions: exclusions},
 		Sloth:      sloth,
 		Alerts:     alerts.Options{SecretsDir: c.Alertmanager.Receivers.SecretsDir},
 		Dashboards: dashboards.Options{},
@@ -117,7 +121,7 @@ func compileOptions(c *config.Config, sloth bool) plan.Options {
 	if u := strings.TrimRight(c.Server.URL, "/"); u != "" {
 		o.Rules.SLOURL, o.Dashboards.URL = u+"/entities?ref=$entity", u
 	}
-	return o
+	return o, nil
 }
 
 // library loads the built-in indicators and those of the configuration's folder.
@@ -143,7 +147,11 @@ func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, []s
 	if err != nil {
 		return nil, nil, err
 	}
-	return plan.Compile(ctx, g, lib, problems, compileOptions(c, sloth))
+	opts, err := compileOptions(c, sloth)
+	if err != nil {
+		return nil, nil, err
+	}
+	return plan.Compile(ctx, g, lib, problems, opts)
 }
 
 // failOn gives the exit error of problems: those at least as bad as the level fail.

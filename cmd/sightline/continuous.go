@@ -105,7 +105,11 @@ func (r *reconciler) portable(ctx context.Context, g *catalog.Graph) (*plan.Plan
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := plan.Compile(ctx, g, lib, nil, compileOptions(r.conf, false))
+	opts, err := compileOptions(r.conf, false)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := plan.Compile(ctx, g, lib, nil, opts)
 	return p, err
 }
 

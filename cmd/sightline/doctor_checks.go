@@ -255,12 +255,18 @@ func (d *doctor) read() *readCatalog {
 			r.err = err
 			return
 		}
-		p, objectives, err := plan.Compile(ctx, g, lib, problems, compileOptions(d.config, false))
+		opts, err := compileOptions(d.config, false)
+		if err != nil {
+			r.err = err
+			return
+		}
+		p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
 		if err != nil {
 			r.err = err
 			return
 		}
 		addRetention(d.config, p, objectives)
+		addExpired(p, objectives)
 		*r = readCatalog{graph: g, plan: p, objectives: objectives}
 	})
 	return &d.catalog

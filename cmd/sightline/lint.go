@@ -45,6 +45,7 @@ Formats: text, json, junit, codequality (GitLab) and sarif.`,
 				return err
 			}
 			addRetention(c, p, objectives)
+			addExpired(p, objectives)
 			if conf == "" { // what the configuration lacks cannot be told without it
 				p.Problems = slices.DeleteFunc(p.Problems, func(p catalog.Problem) bool { return p.Rule == alerts.RulePlatformUnrouted })
 			}

@@ -43,13 +43,17 @@ func compiler(load func() (*config.Config, error), pool *upstream.Pool) func(con
 		if err != nil {
 			return nil, err
 		}
-		opts := compileOptions(c, false)
+		opts, err := compileOptions(c, false)
+		if err != nil {
+			return nil, err
+		}
 		opts.Rules.Anchored = c.Store.URL == "" // the embedded engine knows it
 		p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
 		if err != nil {
 			return nil, err
 		}
 		addRetention(c, p, objectives)
+		addExpired(p, objectives)
 		return &server.Compiled{Graph: g, Objectives: objectives, Plan: p}, nil
 	}
 }
