@@ -44,6 +44,13 @@ func routes() []route {
 		{"/api/v1/entities/{kind}/{namespace}/{name}/slos", "Objectives of an entity: budget, burn rates, alerts and the budget over time.", seriesParam, reflect.TypeFor[SLOList](), serveSLOs},
 		{"/api/v1/owners/{kind}/{namespace}/{name}/timeline", "What happened to all that an owner owns: runs, alerts, error lines, failed traces.", timelineParams, reflect.TypeFor[Timeline](), serveOwnerTimeline},
 		{"/api/v1/entities/{kind}/{namespace}/{name}/timeline", "What happened to an entity: runs, alerts, error lines, failed traces.", timelineParams, reflect.TypeFor[Timeline](), serveEntityTimeline},
+		{"/api/v1/slos", "Objectives of all owners, worst first.", append([]param{
+			{"owner", "string", "Only this owner's, by reference."},
+			{"entity", "string", "Only this entity's, by reference."},
+			{"system", "string", "Only this system's, by reference."},
+			{"indicator", "string", "Only of this indicator."},
+			{"points", "integer", "Most points of a series over the objective's window, 0 (none) or 2 to 200; 0 when left out."},
+		}, paging...), reflect.TypeFor[AllSLOList](), serveAllSLOs},
 		{"/api/v1/problems", "What is wrong in the catalog.", append([]param{{"owner", "string", "Only this owner's, by full reference."}, {"severity", "string", "Only error, warning or info."}}, paging...), reflect.TypeFor[ProblemList](), serveProblems},
 		{"/api/v1/openapi.json", "This document.", nil, nil, serveOpenAPI},
 	}
