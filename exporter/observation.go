@@ -81,7 +81,7 @@ var kinds = map[ObservationKind]kind{
 		[]string{"cicd_pipeline_name", "cicd_pipeline_task_name"},
 	}, nil},
 	FlakyTasks: {Family{
-		"sightline_flaky_tasks_total", "Jobs of which one attempt failed and another one passed in the same pipeline, once per job name and commit.", "counter",
+		"sightline_flaky_tasks_total", "Jobs of which one attempt failed and another one passed for the same commit, in one pipeline or in several, once per job name and commit.", "counter",
 		[]string{"cicd_pipeline_name", "cicd_pipeline_task_name"},
 	}, nil},
 	TestCases: {Family{

@@ -101,9 +101,9 @@ func (r *reading) firstOfCommit(e ended) {
 	})
 }
 
-// awaitsFeed tells that there are results of which only the whole feed tells whether they were the first.
+// awaitsFeed tells that there is something of which only the whole feed tells whether it was the first.
 func (r *reading) awaitsFeed() bool {
-	return len(r.Feedback.Commits) > 0 || r.awaitsMergeRequests()
+	return len(r.Feedback.Commits) > 0 || r.awaitsMergeRequests() || r.listed != (time.Time{}) && !r.compared
 }
 
 func (r *reading) awaitsMergeRequests() bool {

@@ -19,7 +19,7 @@ type artifact struct {
 // measure computes what the jobs of a pipeline, retried ones included, tell beside their results. It depends on nothing
 // else, so that every way of learning about them gives the same. What is measured of one attempt counts with its run; the
 // attempt before it, whose time a retry lost, has ended by then. common is the run that all have in common.
-func measure(common exporter.Run, sha string, jobs []job) []exporter.Observation {
+func measure(common exporter.Run, jobs []job) []exporter.Observation {
 	var out []exporter.Observation
 	see := func(o exporter.Observation, kind exporter.ObservationKind, value float64, labels ...string) {
 		o.Entity, o.Owner, o.System = common.Entity, common.Owner, common.System
@@ -64,13 +64,6 @@ func measure(common exporter.Run, sha string, jobs []job) []exporter.Observation
 			see(exporter.Observation{ID: exporter.RunID{Source: common.ID.Source, Host: common.ID.Host}, At: ended, Declare: true}, exporter.LostTime, 0, cause)
 		}
 	}
-	for name, list := range byName {
-		if at, ok := flaky(list); ok {
-			key, _, _ := strings.Cut(common.ID.Key, "/")
-			id := exporter.RunID{Source: common.ID.Source, Host: common.ID.Host, Key: key + "/flaky/" + cmp.Or(sha, common.ID.Key) + "/" + strings.ReplaceAll(name, "\x00", "")}
-			see(exporter.Observation{ID: id, At: at}, exporter.FlakyTasks, 1, common.Pipeline, name)
-		}
-	}
 	return out
 }
 
@@ -89,20 +82,6 @@ func measureFinishes(common exporter.Run, fs []finish) []exporter.Observation {
 		})
 	}
 	return out
-}
-
-// flaky tells whether one attempt failed and another one passed, and since when that is known.
-func flaky(attempts []*job) (at time.Time, ok bool) {
-	var failed, passed time.Time
-	for _, j := range attempts {
-		switch {
-		case j.Status == "failed" && failed.IsZero():
-			failed = j.end(j.Created.Time)
-		case j.Status == "success" && passed.IsZero():
-			passed = j.end(j.Created.Time)
-		}
-	}
-	return latest(failed, passed), !failed.IsZero() && !passed.IsZero()
 }
 
 // meanCoverage is the coverage of a pipeline as GitLab computes it: the mean, in percent, of its latest jobs that have one.

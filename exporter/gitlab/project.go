@@ -45,6 +45,7 @@ type follower struct {
 
 	mergeRequestsAt time.Time // not before
 	deploying       deploying
+	compared        bool // no pipeline's verdict waits to be compared
 }
 
 // cached are the jobs of a pipeline, and when they were judged.
@@ -164,8 +165,9 @@ type reading struct {
 	complete bool     // everything that ended before the reading is known
 	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
 	everyJob *jobFeed // of the first reading
-	spared   int      // pipelines in a row that could not be read
-	tell     []int64  // pipelines that are told once this is committed
+	verdicts *verdicts
+	spared   int     // pipelines in a row that could not be read
+	tell     []int64 // pipelines that are told once this is committed
 }
 
 func (r *reading) run(ctx context.Context) error {
@@ -206,6 +208,9 @@ func (r *reading) finish(ctx context.Context) error {
 		}
 	}
 	r.forgetStarted()
+	if err := r.flakyJobs(); err != nil {
+		return err
+	}
 	if err := r.commit(ctx); err != nil {
 		return err
 	}
@@ -217,6 +222,9 @@ func (r *reading) finish(ctx context.Context) error {
 
 // commit commits what was found since the last commit, and the position.
 func (r *reading) commit(ctx context.Context) error {
+	if err := r.storeVerdicts(ctx); err != nil {
+		return err
+	}
 	if err := r.commitHistory(ctx); err != nil {
 		return err
 	}
@@ -225,6 +233,7 @@ func (r *reading) commit(ctx context.Context) error {
 		return fmt.Errorf("position of %s: %w", r.cursor, err)
 	}
 	if string(text) == r.stored && len(r.news)+len(r.seen.news)+len(r.gone) == 0 {
+		r.flakyJobsCommitted(time.Time{})
 		return nil
 	}
 	r.deploying.due = r.deploying.due || r.resumed && len(r.news) > 0 // a deployment may have ended with a job
@@ -232,6 +241,7 @@ func (r *reading) commit(ctx context.Context) error {
 		return err
 	}
 	r.news, r.seen.news, r.gone, r.stored = nil, nil, nil, string(text)
+	r.flakyJobsCommitted(time.Time{})
 	if len(r.told)+len(r.tell) > maxTold {
 		clear(r.told)
 	}
@@ -277,14 +287,21 @@ func (r *reading) backfill(ctx context.Context) error {
 				at.Until = row.Updated.Time
 			}
 		}
+		if err := r.flakyJobs(); err != nil {
+			return false, err
+		}
 		at.Open, at.Bridge, at.Children, at.Reports, at.Reported = r.Open, r.Bridge, r.Children, r.Reports, r.Reported
 		text, err := json.Marshal(at)
 		if err != nil {
 			return false, fmt.Errorf("position of %s: %w", r.cursor, err)
 		}
+		if err := r.storeVerdicts(ctx); err != nil {
+			return false, err
+		}
 		if err := r.to.Commit(ctx, exporter.Batch{Runs: r.past, Seen: r.seen.past, Cursor: r.cursor, Position: string(text), History: true}); err != nil {
 			return false, err
 		}
+		r.flakyJobsCommitted(at.Until)
 		r.past, r.seen.past, r.stored = nil, nil, string(text)
 		return at.Until.IsZero() || at.Until.After(r.Floor), nil
 	})
@@ -493,10 +510,13 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 	r.found(r.tasks(row, jobs)...)
 	r.Covered = r.Covered || slices.ContainsFunc(jobs, func(j job) bool { return j.Coverage != nil })
 	common := r.describe(row, jobs)
-	r.saw(measure(common, row.SHA, jobs)...)
+	r.saw(measure(common, jobs)...)
 	r.saw(measureFinishes(common, fs)...)
 	r.found(r.finished(row, jobs, fs)...)
 	r.firstResults(row, jobs, fs)
+	if err := r.decided(row, jobs); err != nil {
+		return err
+	}
 	if settled {
 		r.wantReport(row, jobs, fs)
 	}
