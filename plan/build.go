@@ -17,8 +17,9 @@ import (
 type Input struct {
 	Graph      *catalog.Graph
 	Objectives []slo.Objective
-	// Groups compiles one objective to its rule groups; it chooses between the exact rules and sloth's.
-	Groups   func(*slo.Objective) ([]slo.RuleGroup, error)
+	// Rules appends the rule file of the objectives of one entity, or nothing where they have no rules; it chooses between the
+	// exact rules and sloth's. What cannot be made is left out and told to failed.
+	Rules    func(dst []byte, objectives []slo.Objective, failed func(*slo.Objective, error)) []byte
 	Alerts   *alerts.Config // nil leaves out alertmanager.yml
 	Boards   []dashboards.Board
 	Problems []catalog.Problem
@@ -35,30 +36,28 @@ func Build(in Input) (*Plan, error) {
 		return strings.Compare(a.Indicator, b.Indicator)
 	})
 	var scratch []byte // each file is written into it and copied at its size
-	rules := func(owner catalog.Ref, name string, groups []slo.RuleGroup) {
-		scratch = slo.AppendYAML(scratch[:0], groups)
+	rules := func(owner catalog.Ref, name string) {
 		p.Artifacts = append(p.Artifacts, Artifact{KindRules, rulesPath(owner, name), owner, bytes.Clone(scratch)})
 	}
-	var groups []slo.RuleGroup
-	for i := 0; i < len(objectives); {
-		entity, owner := objectives[i].Entity, objectives[i].Owner
-		groups = groups[:0]
-		for ; i < len(objectives) && objectives[i].Entity == entity; i++ {
-			made, err := in.Groups(&objectives[i])
-			if err != nil {
-				p.Problems = append(p.Problems, catalog.Problem{
-					Severity: catalog.SeverityError, Entity: entity, Owner: owner, Rule: "objective-rules",
-					Message: "the rules of " + objectives[i].ID() + " cannot be made: " + err.Error(),
-				})
-				continue
-			}
-			groups = append(groups, made...)
+	for len(objectives) > 0 {
+		entity, owner := objectives[0].Entity, objectives[0].Owner
+		end := slices.IndexFunc(objectives, func(o slo.Objective) bool { return o.Entity != entity })
+		if end < 0 {
+			end = len(objectives)
 		}
-		if len(groups) > 0 {
-			rules(owner, entity.Dotted(), groups)
+		scratch = in.Rules(scratch[:0], objectives[:end], func(o *slo.Objective, err error) {
+			p.Problems = append(p.Problems, catalog.Problem{
+				Severity: catalog.SeverityError, Entity: entity, Owner: owner, Rule: "objective-rules",
+				Message: "the rules of " + o.ID() + " cannot be made: " + err.Error(),
+			})
+		})
+		if len(scratch) > 0 {
+			rules(owner, entity.Dotted())
 		}
+		objectives = objectives[end:]
 	}
-	rules(in.Graph.PlatformOwner(), "sightline.default.watchdog", []slo.RuleGroup{alerts.WatchdogRules()})
+	scratch = slo.AppendYAML(scratch[:0], []slo.RuleGroup{alerts.WatchdogRules()})
+	rules(in.Graph.PlatformOwner(), "sightline.default.watchdog")
 	if in.Alerts != nil {
 		p.Artifacts = append(p.Artifacts, Artifact{KindAlertmanager, "alertmanager/alertmanager.yml", in.Graph.PlatformOwner(), in.Alerts.YAML()})
 	}

@@ -27,11 +27,33 @@ func Compile(ctx context.Context, g *catalog.Graph, lib *slo.Library, problems [
 	problems = append(problems, found...)
 	boards, found := dashboards.Build(g, objectives, opts.Dashboards)
 	problems = append(problems, found...)
-	groups := func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.Groups(*o, opts.Rules), nil }
+	w := slo.Writer{Options: opts.Rules}
+	rules := func(dst []byte, objectives []slo.Objective, _ func(*slo.Objective, error)) []byte {
+		return w.Append(dst, objectives)
+	}
 	if opts.Sloth {
 		problems = append(problems, slo.ExclusionsOfSloth(objectives)...)
-		groups = func(o *slo.Objective) ([]slo.RuleGroup, error) { return slo.SlothGroups(ctx, *o) }
+		rules = slothRules(ctx)
 	}
-	p, err := Build(Input{Graph: g, Objectives: objectives, Groups: groups, Alerts: routes, Boards: boards, Problems: problems})
+	p, err := Build(Input{Graph: g, Objectives: objectives, Rules: rules, Alerts: routes, Boards: boards, Problems: problems})
 	return p, objectives, err
+}
+
+// slothRules writes what sloth's library generates.
+func slothRules(ctx context.Context) func([]byte, []slo.Objective, func(*slo.Objective, error)) []byte {
+	return func(dst []byte, objectives []slo.Objective, failed func(*slo.Objective, error)) []byte {
+		var groups []slo.RuleGroup
+		for i := range objectives {
+			made, err := slo.SlothGroups(ctx, objectives[i])
+			if err != nil {
+				failed(&objectives[i], err)
+				continue
+			}
+			groups = append(groups, made...)
+		}
+		if len(groups) == 0 {
+			return dst
+		}
+		return slo.AppendYAML(dst, groups)
+	}
 }

@@ -92,9 +92,10 @@ func BenchmarkCompilePlan(b *testing.B) {
 		lap("routes")
 		dashboards.Build(g, objectives, dashboards.Options{})
 		lap("boards")
+		var w slo.Writer
 		var body []byte
 		for i := range objectives {
-			body = slo.AppendYAML(body[:0], slo.Groups(objectives[i], slo.RuleOptions{}))
+			body = w.Append(body[:0], objectives[i:i+1])
 		}
 		lap("rules")
 		b.StartTimer()

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -64,14 +65,20 @@ const identity = "entity, sloth_id, sloth_service, sloth_slo"
 // 1.2 and two at least 1.6: "> 1.5" means two or more. Windows of a day and more are summed from the period's base: as
 // exact, up to five minutes late, and a fifth of the samples.
 func Groups(o Objective, opts RuleOptions) []RuleGroup {
+	size := 8<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(o.Service())+len(o.Indicator)) // what it comes to
+	c := compiler{rules: make([]Rule, 0, 28), labels: make(slab, 0, 150), text: make(text, 0, size)}
+	return c.compile(nil, &o, opts)
+}
+
+// compile appends the groups of an objective.
+func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []RuleGroup {
 	if o.Window.Length() == 0 {
-		return nil
+		return out
 	}
 	base, errorQuery, totalQuery := o.base(opts)
-	c := compiler{o: &o, rules: make([]Rule, 0, 28), labels: make(slab, 0, 150)}
+	c.o, c.first = o, len(c.rules)
 	t := &c.text
 	entity, service := o.Entity.String(), o.Service()
-	t.Grow(8<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(service)+len(o.Indicator))) // what it comes to
 	id := t.join(service, "-", o.Indicator)
 	c.fast, c.period = c.foldings(opts.ScrapeInterval)
 	c.match = t.join(`{sloth_id=`, strconv.Quote(id), `}`)
@@ -201,7 +208,7 @@ func Groups(o Objective, opts RuleOptions) []RuleGroup {
 		c.alert(AlertExhausted, t.join(spent, " >= 1 and (", sum, c.match, " * 300 > 1.5)"), 0, ticket,
 			annotations(" has used up its error budget", t.join("No error budget is left in the window of ", w, ".")))
 	}
-	return []RuleGroup{fast, {Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()}}
+	return append(out, fast, RuleGroup{Name: t.join("sightline-slo-period-", id), Interval: 5 * time.Minute, Rules: c.group()})
 }
 
 // base gives the base window, and the queries whose $window it is to be.
@@ -232,7 +239,7 @@ func absentFor(w Window, t Target) time.Duration {
 	return min(max(d, 15*time.Minute), 6*time.Hour)
 }
 
-// A compiler makes the rules of one objective. Their texts, labels and rules each share one piece of memory.
+// A compiler makes the rules of one objective after the other. Their texts, labels and rules each share one piece of memory.
 type compiler struct {
 	o      *Objective
 	match  string // the matcher of the objective's own series
@@ -307,28 +314,37 @@ func anchor(query string) string {
 	return query
 }
 
-// A text makes many strings in one piece of memory.
-type text struct{ strings.Builder }
+// A text makes many strings in one piece of memory. Once it is cut to be used again, none of them may be read any more.
+type text []byte
+
+// since gives what was appended after so many bytes.
+func (t text) since(start int) string {
+	return unsafe.String(unsafe.SliceData(t[start:]), len(t)-start)
+}
 
 // join gives the parts one after the other.
 func (t *text) join(parts ...string) string {
-	start := t.Len()
+	b := *t
 	for _, p := range parts {
-		t.WriteString(p)
+		b = append(b, p...)
 	}
-	return t.String()[start:]
+	start := len(*t)
+	*t = b
+	return b.since(start)
 }
 
 // replace is strings.ReplaceAll; old must not be empty.
 func (t *text) replace(s, old, with string) string {
-	start := t.Len()
+	b := *t
 	for {
 		before, after, found := strings.Cut(s, old)
-		t.WriteString(before)
+		b = append(b, before...)
 		if !found {
-			return t.String()[start:]
+			start := len(*t)
+			*t = b
+			return b.since(start)
 		}
-		t.WriteString(with)
+		b = append(b, with...)
 		s = after
 	}
 }

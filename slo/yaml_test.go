@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +9,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sightline-dev/sightline/catalog"
 )
 
 func TestTheWriterIsReadBackByPrometheus(t *testing.T) {
@@ -42,9 +45,38 @@ func TestTheWriterIsReadBackByPrometheus(t *testing.T) {
 	}
 }
 
+func TestAWriterThatIsUsedAgainWritesWhatANewOneDoes(t *testing.T) {
+	target, err := ParseTarget("99.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	objective := func(name string, window Window, severity Severity) Objective {
+		return Objective{
+			Entity: catalog.NewRef("component", "", name), Owner: catalog.NewRef("group", "", "team-"+name), Indicator: "availability", Target: target, Window: window,
+			NoTraffic: NoTrafficIgnore, MaxSeverity: severity, MinEvents: len(name), ErrorQuery: `sum(rate(x{job="` + name + `",code="500"}[$window]))`, TotalQuery: `sum(rate(x{job="` + name + `"}[$window]))`,
+		}
+	}
+	a, long := objective("a", Window{Days: 30}, SeverityPage), objective(strings.Repeat("long", 15), Window{Days: 28}, SeverityTicket)
+	calendar, none := objective("calendar", Window{Calendar: "month"}, SeverityPage), objective("none", Window{}, SeverityPage)
+	w := Writer{Options: RuleOptions{SLOURL: "https://sightline.example.com/$entity/$indicator"}}
+	for _, file := range [][]Objective{{a}, {long, calendar, a}, {none}, {calendar}, {a, long}, {a}} {
+		var want []byte
+		var groups []RuleGroup
+		for _, o := range file {
+			groups = append(groups, Groups(o, w.Options)...)
+		}
+		if len(groups) > 0 {
+			want = AppendYAML(nil, groups)
+		}
+		if d := cmp.Diff(string(want), string(w.Append(nil, file))); d != "" {
+			t.Fatalf("the file of %d objectives (-new +used again):\n%s", len(file), d)
+		}
+	}
+}
+
 // FuzzQuoted checks that the YAML library reads what is written, of any bytes, beside another value.
 func FuzzQuoted(f *testing.F) {
-	for _, s := range []string{"", "checkout", `say "hi" \ n`, "a: b # c", "- x\n\ty\r\n", "é\u0085\u00a0\u2028\ufeff\ufffe\uffff😀", "\x00\x1b\x7f", "\xff\xc3"} {
+	for _, s := range []string{"", "checkout", `say "hi" \ n`, "a: b # c", "- x\n\ty\r\n", "é\u0085\u00a0\u2028\ufeff\ufffe\uffff😀", "\x00\x1b\x7f", "\xff\xc3", "12345678\"12345678\x7f12345678\\12345678\t12345678é"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
