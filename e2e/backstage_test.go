@@ -160,6 +160,26 @@ func (p *portal) nudge() {
 	}
 }
 
+// explain shows what Backstage says of a task when the test fails.
+func (p *portal) explain(id string) {
+	p.t.Helper()
+	p.t.Cleanup(func() {
+		if !p.t.Failed() || p.down {
+			return
+		}
+		req, err := http.NewRequest("GET", p.url+"/api/scaffolder/v2/tasks/"+id+"/events", nil)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+backstageToken)
+		if resp, err := client.Do(req); err == nil {
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			p.t.Logf("events of task %s:\n%s", id, b)
+		}
+	})
+}
+
 // status waits until a task has the status.
 func (p *portal) status(id, want string) {
 	p.t.Helper()
@@ -399,6 +419,7 @@ func TestBesideARealBackstage(t *testing.T) {
 		p.status(slow, "failed") // which is what Backstage says of it
 		p.status(failed, "failed")
 		first.counts(p)
+		p.explain(failed)
 		var again struct{ ID string }
 		p.call("POST", "/api/scaffolder/v2/tasks/"+failed+"/retry", backstageToken, map[string]any{}, &again)
 		p.truth["broken-template failure rerun"]++

@@ -11,9 +11,11 @@ import (
 
 // A StatusError is an answer other than 2xx.
 type StatusError struct {
-	Code    int
-	URL     string // without query and credentials
-	Message string // what the upstream says, shortened
+	Code      int
+	Upstream  string // the client's Name
+	TokenFile string // that the token sent is in; "": none was sent
+	URL       string // without query and credentials
+	Message   string // what the upstream says, shortened
 }
 
 // Error names the address, the status and what the upstream said.
@@ -25,15 +27,27 @@ func (e *StatusError) Error() string {
 	return s
 }
 
+// checkURL is the hint where nothing is known that is nearer.
+const checkURL = "check the URL"
+
 // Hint says what to do about the usual mistakes.
 func (e *StatusError) Hint() string {
 	switch e.Code {
 	case http.StatusUnauthorized:
-		return "the token is missing, wrong or expired: check token_file"
+		if e.TokenFile == "" {
+			return "it wants credentials, and none were sent: set token_file"
+		}
+		return "the token in " + e.TokenFile + " is wrong or expired"
 	case http.StatusForbidden:
 		return "the token may not read this: check its scope or access restrictions"
 	case http.StatusNotFound:
-		return "check the URL; a Backstage that is still starting answers 404 too"
+		switch e.Upstream {
+		case "backstage":
+			return "check the URL; a Backstage that is still starting answers 404 too"
+		case "gitlab":
+			return "check the URL; what its token may not see is 404 for a GitLab, too"
+		}
+		return checkURL
 	case http.StatusProxyAuthRequired:
 		return "the proxy wants credentials: set HTTPS_PROXY, or name the host in NO_PROXY"
 	case http.StatusTooManyRequests:

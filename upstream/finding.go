@@ -49,10 +49,10 @@ func (f *Findings) Error(hint, format string, args ...any) {
 	*f = append(*f, Finding{LevelError, fmt.Sprintf(format, args...), hint})
 }
 
-// Failed adds an error, with the hint that it carries, or else another one.
+// Failed adds an error, with the hint that it carries, or else, or where that says little, another one.
 func (f *Findings) Failed(doing string, err error, hint string) {
 	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
+	if errors.As(err, &h) && h.Hint() != "" && (h.Hint() != checkURL || hint == "") {
 		hint = h.Hint()
 	}
 	if file := (*fs.PathError)(nil); errors.As(err, &file) {

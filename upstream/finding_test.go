@@ -72,11 +72,17 @@ func TestFindingsSayHowFarTheClocksDiffer(t *testing.T) {
 func TestAFailedCheckHasTheHintOfItsErrorOrAnother(t *testing.T) {
 	var got Findings
 	got.Failed("read tokens", &StatusError{Code: 401, URL: "http://gitlab.example.com/api"}, "check the URL")
+	got.Failed("read tokens", &StatusError{Code: 404, URL: "http://gitlab.example.com/api", Upstream: "gitlab"}, "check gitlab.url")
+	got.Failed("read rules", &StatusError{Code: 404, URL: "http://mimir.example.com"}, "check ruler.url")
+	got.Failed("read rules", &StatusError{Code: 404, URL: "http://mimir.example.com"}, "")
 	got.Failed("read tokens", errors.New("broken\npipe"), "check the URL")
 	_, err := os.ReadFile("nowhere")
 	got.Failed("read tokens", err, "check the URL")
 	want := Findings{
-		{LevelError, "read tokens: http://gitlab.example.com/api answered 401 Unauthorized", "the token is missing, wrong or expired: check token_file"},
+		{LevelError, "read tokens: http://gitlab.example.com/api answered 401 Unauthorized", "it wants credentials, and none were sent: set token_file"},
+		{LevelError, "read tokens: http://gitlab.example.com/api answered 404 Not Found", "check the URL; what its token may not see is 404 for a GitLab, too"},
+		{LevelError, "read rules: http://mimir.example.com answered 404 Not Found", "check ruler.url"},
+		{LevelError, "read rules: http://mimir.example.com answered 404 Not Found", "check the URL"},
 		{LevelError, "read tokens: broken; pipe", "check the URL"},
 		{LevelError, "read tokens: open nowhere: no such file or directory", "name a file that this process may read"},
 	}

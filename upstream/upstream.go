@@ -216,7 +216,7 @@ func (c *Client) once(ctx context.Context, target *url.URL, what *call) (h http.
 		}
 		return nil, next, nil
 	case resp.StatusCode/100 != 2:
-		failed := &StatusError{resp.StatusCode, shown, message(resp.Header.Get("Content-Type"), body, token)}
+		failed := &StatusError{resp.StatusCode, c.opts.Name, c.opts.TokenFile, shown, message(resp.Header.Get("Content-Type"), body, token)}
 		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
 			return nil, nil, backoff.Permanent(failed)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,12 +91,12 @@ func (d *doctor) checks() ([]check, error) {
 		out = append(out, k)
 	}
 	if b := c.Catalog.Backstage; b != nil {
-		add(d.remoteCheck("catalog", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, d.backstageCatalog))
+		add(d.remoteCheck("catalog", b.URL, upstream.Options{Name: "backstage", TokenFile: b.TokenFile, CAFile: b.CAFile}, d.backstageCatalog))
 		if c.Sources.Scaffolder != nil {
-			add(d.remoteCheck("scaffolder", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings { return scaffolder.Examine(ctx, c) }))
+			add(d.remoteCheck("scaffolder", b.URL, upstream.Options{Name: "backstage", TokenFile: b.TokenFile, CAFile: b.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings { return scaffolder.Examine(ctx, c) }))
 		}
 		if slices.ContainsFunc(c.Sources.GitLab, func(g config.GitLab) bool { return g.BackstageEvents }) {
-			add(d.remoteCheck("events", b.URL, upstream.Options{TokenFile: b.TokenFile, CAFile: b.CAFile}, gitlab.ExamineBus))
+			add(d.remoteCheck("events", b.URL, upstream.Options{Name: "backstage", TokenFile: b.TokenFile, CAFile: b.CAFile}, gitlab.ExamineBus))
 		}
 	} else {
 		add(check{"catalog", strings.Join(c.Catalog.Files, ", "), d.fileCatalog, nil}, nil)
@@ -110,7 +111,7 @@ func (d *doctor) checks() ([]check, error) {
 	if f := c.Files; f.PrometheusURL != "" {
 		add(d.remoteCheck("prometheus", f.PrometheusURL, upstream.Options{}, func(ctx context.Context, client *upstream.Client) upstream.Findings {
 			o := d.storeOptions("files.prometheus_url")
-			o.Reload = true
+			o.Reload, o.Open = true, true
 			return remote.Examine(ctx, client, o)
 		}))
 	}
@@ -293,7 +294,7 @@ func (d *doctor) fileCatalog(context.Context) (out upstream.Findings) {
 		out.Failed("read the catalog", r.err, "")
 		return out
 	}
-	r.say(&out)
+	r.say(&out, d.file)
 	return out
 }
 
@@ -315,12 +316,12 @@ func (d *doctor) backstageCatalog(ctx context.Context, c *upstream.Client) (out 
 		out.Failed("read the catalog", r.err, "")
 		return out
 	}
-	r.say(&out)
+	r.say(&out, d.file)
 	return out
 }
 
-// say reports what the catalog holds, and what of it nobody owns.
-func (r *readCatalog) say(out *upstream.Findings) {
+// say reports what the catalog holds, and what of it nobody owns; file is the configuration.
+func (r *readCatalog) say(out *upstream.Findings, file string) {
 	kinds := map[string]int{}
 	var unowned []string
 	things := 0
@@ -363,7 +364,7 @@ func (r *readCatalog) say(out *upstream.Findings) {
 	} else {
 		out.OK("%s, %d of them by default", plural(len(r.objectives), "objective"), defaulted)
 	}
-	const hint = "`sightline lint --config FILE` lists them"
+	hint := "`sightline lint --config " + file + "` lists them"
 	switch {
 	case bad[catalog.SeverityError] > 0:
 		out.Error(hint, "%s and %s in the annotations", plural(bad[catalog.SeverityError], "error"), plural(bad[catalog.SeverityWarning], "warning"))
@@ -398,7 +399,7 @@ func (d *doctor) gitlabCheck(i int) (check, error) {
 	if g.BackstageEvents { // GitLab may know Backstage by another address
 		o.Hooks, o.HookPath, o.HookURL = true, "/api/events/http/gitlab", ""
 	}
-	return d.remoteCheck("gitlab", g.URL, upstream.Options{TokenFile: g.TokenFile, CAFile: g.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
+	return d.remoteCheck("gitlab", g.URL, upstream.Options{Name: "gitlab", TokenFile: g.TokenFile, CAFile: g.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
 		r := d.read()
 		out := gitlab.Examine(ctx, c, r.graph, o)
 		if r.err != nil {
@@ -495,19 +496,15 @@ func (d *doctor) scrapeTargets(ctx context.Context, out *upstream.Findings) {
 func (d *doctor) kubernetesCheck() check {
 	k := d.config.Kubernetes
 	var answered atomic.Bool
-	return check{"kubernetes", k.Namespace, func(ctx context.Context) (out upstream.Findings) {
-		t, err := kubernetesTarget(d.config, nil, nil)
+	return check{"kubernetes", k.Namespace, func(ctx context.Context) upstream.Findings {
+		t, err := cluster(d.config)
 		if err != nil {
-			out.Failed("find the cluster", err, "set kubernetes.kubeconfig, or run in a pod with a service account")
+			var out upstream.Findings
+			out.Failed("reach it", err, "set kubernetes.kubeconfig, or run in a pod with a service account")
 			return out
 		}
-		held, err := t.Held(ctx)
-		if err != nil {
-			out.Failed("read the objects of the namespace", err, "see docs/kubernetes.md for the role that Sightline needs")
-			return out
-		}
-		answered.Store(true)
-		out.OK("%s of Sightline's in the namespace", plural(len(held), "object"))
+		out, answers := t.Examine(ctx)
+		answered.Store(answers)
 		return out
 	}, answered.Load}
 }
@@ -523,25 +520,25 @@ func (d *doctor) alertmanager(ctx context.Context, c *upstream.Client) upstream.
 }
 
 func (d *doctor) traceStore(ctx context.Context, c *upstream.Client) (out upstream.Findings) {
-	candidates := map[string]correlate.Candidate{"tempo": tempo.New(c), "jaeger": jaeger.New(c)}
-	names := []string{"jaeger", "tempo"}
+	candidates := map[string]correlate.Candidate{"Tempo": tempo.New(c), "Jaeger": jaeger.New(c)}
+	names := []string{"Jaeger", "Tempo"}
 	if want := d.config.Traces.Store; want != "" {
-		names = []string{want}
+		names = []string{strings.ToUpper(want[:1]) + want[1:]}
 	}
-	var errs []error
+	var failed error // of the first: it is the same server
 	for _, name := range names {
 		ok, err := candidates[name].Recognizes(ctx)
 		if ok {
-			out.OK("%s answers", strings.ToUpper(name[:1])+name[1:])
+			out.OK("%s answers", name)
 			out.Clock(c)
 			return out
 		}
-		errs = append(errs, err)
+		failed = cmp.Or(failed, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		out.Failed("ask for traces", err, "check that traces.query is the query API of Tempo or Jaeger")
+	if failed != nil {
+		out.Failed("ask what it is", failed, "check that it runs, and traces.query: the address of the HTTP API of a Tempo (mostly port 3200) or Jaeger (16686)")
 		return out
 	}
-	out.Error("traces.query is Tempo's HTTP address (mostly port 3200) or Jaeger's (16686)", "what answers is not %s", strings.Join(names, " or "))
+	out.Error("traces.query is the address of the HTTP API, mostly port 3200 of a Tempo and 16686 of a Jaeger", "what answers is not %s", strings.Join(names, " or "))
 	return out
 }

@@ -110,15 +110,20 @@ func kubernetesTarget(c *config.Config, _ *upstream.Pool, _ *plan.Plan) (plan.Ta
 	if k.Namespace == "" {
 		return nil, nil
 	}
-	conf, err := kubernetes.Load(k.Kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	t, err := kubernetes.NewTarget(conf, k.Namespace)
+	t, err := cluster(c)
 	if err != nil {
 		return nil, err
 	}
 	return manifestsTarget{t, kubernetes.Options{Namespace: k.Namespace, Labels: k.Labels}}, nil
+}
+
+// cluster is the namespace that the configuration names.
+func cluster(c *config.Config) (*kubernetes.Target, error) {
+	conf, err := kubernetes.Load(c.Kubernetes.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewTarget(conf, c.Kubernetes.Namespace)
 }
 
 // targetNames lists what --target takes.

@@ -25,6 +25,7 @@ type ExamineOptions struct {
 	WindowOf   string        // the objective that has it
 	Objectives int           // how many the store should evaluate; 0 is not checked
 	Reload     bool          // apply asks it to load files, by POST to /-/reload
+	Open       bool          // the configuration has no credentials for it
 }
 
 // Examine asks a Prometheus-compatible API what it is, how long it keeps samples, whether it answers queries, and whether
@@ -79,13 +80,18 @@ func (e *examination) build(ctx context.Context, out *upstream.Findings) bool {
 	}
 	err := e.get(ctx, "/api/v1/status/buildinfo", &b)
 	if err == nil {
-		out.OK("%s %s answers", cmp.Or(b.Application, "Prometheus"), b.Version)
+		out.OK("%s answers", strings.TrimSpace(cmp.Or(b.Application, "Prometheus")+" "+b.Version))
 		return true
 	}
 	var probe any
 	if missing(err) && e.get(ctx, "/api/v1/query?query=vector(1)", &probe) == nil {
 		out.OK("a Prometheus-compatible API answers")
 		return true
+	}
+	var status *upstream.StatusError
+	if e.opts.Open && errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden) {
+		out.Error("let Sightline reach it where it wants no credentials: "+e.opts.Key+" is sent none", "ask for the version: %s", err)
+		return false
 	}
 	out.Failed("ask for the version", err, e.opts.Key+" is what stands before /api/v1; Mimir's ends in /prometheus")
 	return false

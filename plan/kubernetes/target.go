@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -39,10 +42,11 @@ var resources = map[string]schema.GroupVersionResource{
 // as the field manager "sightline": fields that others set on Sightline's objects stay, and those that others changed are
 // set back. Objects without the mark are neither read whole, changed nor removed.
 type Target struct {
-	client    dynamic.Interface
-	host      string
-	namespace string
-	held      map[string]*unstructured.Unstructured // by path
+	client     dynamic.Interface
+	host       string
+	namespace  string
+	held       map[string]*unstructured.Unstructured // by path
+	lacksRules bool                                  // the cluster has no PrometheusRule, as far as was asked
 }
 
 var _ plan.Target = (*Target)(nil)
@@ -87,13 +91,19 @@ func (t *Target) Accepts(k plan.Kind) bool {
 // Held lists the objects with the mark. A cluster without the Prometheus operator holds no PrometheusRules.
 func (t *Target) Held(ctx context.Context) ([]plan.Artifact, error) {
 	t.held = map[string]*unstructured.Unstructured{}
+	t.lacksRules = false
 	var out []plan.Artifact
-	for kind, r := range resources {
+	for _, kind := range slices.Sorted(maps.Keys(resources)) {
+		r := resources[kind]
 		o := meta.ListOptions{LabelSelector: ManagedBy + "=" + Manager, Limit: pageSize}
 		for {
 			list, err := t.client.Resource(r).Namespace(t.namespace).List(ctx, o)
 			if apierrors.IsNotFound(err) && kind == "PrometheusRule" {
+				t.lacksRules = true
 				break
+			}
+			if apierrors.IsNotFound(err) { // every cluster has these, in every namespace
+				return nil, fmt.Errorf("list %s: %w", r.Resource, hinted{err, notKubernetes})
 			}
 			if err != nil {
 				return nil, fmt.Errorf("list %s: %w", r.Resource, explain(err))
@@ -238,14 +248,25 @@ func (h hinted) Unwrap() error { return h.error }
 // Hint says what to do.
 func (h hinted) Hint() string { return h.hint }
 
+const notKubernetes = "what answers is not the API of a Kubernetes: check the server that kubernetes.kubeconfig names"
+
+// isAnswer tells whether an error is what some server said.
+func isAnswer(err error) bool { return !errors.As(err, new(net.Error)) }
+
 func explain(err error) error {
+	var transport *url.Error
 	switch {
+	case errors.As(err, &transport):
+		server, _, _ := strings.Cut(transport.URL, "/api")
+		return hinted{fmt.Errorf("%s: %w", server, transport.Err), "check that the cluster runs, and the server that kubernetes.kubeconfig names"}
 	case apierrors.IsUnauthorized(err):
 		return hinted{err, "the credentials are wrong or expired: check the kubeconfig"}
 	case apierrors.IsForbidden(err):
-		return hinted{err, "let Sightline get, list, create, patch and delete configmaps, secrets and prometheusrules in the namespace"}
+		return hinted{err, "let Sightline get, list, create, patch and delete configmaps, secrets and prometheusrules in the namespace: see docs/kubernetes.md"}
 	case apierrors.IsNotFound(err):
 		return hinted{err, "the namespace or the Prometheus operator's PrometheusRule does not exist in the cluster"}
+	case !errors.As(err, new(apierrors.APIStatus)):
+		return hinted{err, notKubernetes}
 	}
 	return err
 }

@@ -20,7 +20,7 @@ func Examine(ctx context.Context, c *upstream.Client, o Options) (out upstream.F
 			ours++
 		}
 	}
-	out.OK("the ruler answers: %d namespaces of rules, %d of them Sightline's", len(namespaces), ours)
+	out.OK("the ruler answers: namespaces of rules: %d, of which %d Sightline's", len(namespaces), ours)
 	out.Clock(c)
 	return out
 }

@@ -3,6 +3,7 @@
 package mimir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,9 +147,33 @@ func (t *Target) read(ctx context.Context, path string) (map[string][]group, err
 	}
 	all, err := parseNamespaces(body)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", t.client.BaseURL(), err)
+		return nil, &answerError{t.client.BaseURL(), bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")), err}
 	}
 	return all, nil
+}
+
+// An answerError is an answer that holds no rules.
+type answerError struct {
+	url string
+	web bool // it is a web page
+	err error
+}
+
+func (e *answerError) Error() string {
+	if e.web {
+		return "the answer of " + e.url + " is not the rules of a tenant"
+	}
+	return fmt.Sprintf("the answer of %s is not the rules of a tenant: %s", e.url, e.err)
+}
+
+func (e *answerError) Unwrap() error { return e.err }
+
+// Hint says where a page instead of rules comes from.
+func (e *answerError) Hint() string {
+	if e.web {
+		return "this is a web page, as of a login or a proxy: check ruler.url, which ends in /config/v1/rules for Mimir and /api/v1/rules for Cortex"
+	}
+	return ""
 }
 
 func (t *Target) header(key, value string) http.Header {
