@@ -194,6 +194,9 @@ func explain(err error) string {
 type metrics struct {
 	reloaded, success, storeUp prometheus.Gauge
 	entities, problems         *prometheus.GaugeVec
+
+	changed *prometheus.GaugeVec
+	changes int // that changed shows
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -204,7 +207,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sightline_catalog_problems", Help: "Problems of the catalog that is in use."}, []string{"severity"}),
 		storeUp:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sightline_store_up", Help: "Whether the store, embedded or remote, answered the last check."}),
 	}
-	reg.MustRegister(m.reloaded, m.success, m.entities, m.problems, m.storeUp)
+	m.changed = newChanged()
+	reg.MustRegister(m.reloaded, m.success, m.entities, m.problems, m.storeUp, m.changed)
 	return m
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/sightline-dev/sightline/plan"
 	"github.com/sightline-dev/sightline/server/api"
 	"github.com/sightline-dev/sightline/server/auth"
+	"github.com/sightline-dev/sightline/server/changes"
 	"github.com/sightline-dev/sightline/server/ui"
 	"github.com/sightline-dev/sightline/slo"
 )
@@ -99,6 +100,7 @@ type Server struct {
 	journal  *journal.Journal
 	engine   *engine.Engine // nil with a remote store
 	history  *historian     // nil with a remote store, and where Options.History made the past
+	changes  *changes.History
 	store    *storeWatch
 	web      *webConfig
 	listener net.Listener
@@ -178,6 +180,9 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.onStop(s.journal.Close)
+	if err := s.openChanges(); err != nil {
+		return nil, err
+	}
 	s.registry.MustRegister(exporter.NewCollector(s.journal))
 	for _, c := range o.Collect {
 		s.registry.MustRegister(c)
@@ -384,13 +389,14 @@ func (s *Server) apply(c *Compiled) error {
 			return err
 		}
 	}
+	s.noteChanges(c)
 	next := &state{compiled: c, loaded: true}
 	for i := range c.Objectives {
 		o := &c.Objectives[i]
 		next.objectives = append(next.objectives, api.Objective{
 			ID: o.ID(), Entity: o.Entity, Owner: o.Owner, System: o.System, Indicator: o.Indicator, Title: o.Title, Target: o.Target.Percent(),
 			Threshold: o.Threshold, Window: o.Window.String(), Length: o.Window.Length(), Tier: o.Tier, Runbook: o.Runbook,
-			Defaulted: o.Defaulted, Source: o.Source,
+			Defaulted: o.Defaulted, Source: o.Source, SLO: o, Changes: s.changes.Of(o.ID()),
 		})
 	}
 	s.current.Store(next)

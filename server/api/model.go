@@ -135,6 +135,10 @@ type SLO struct {
 	Tier                   string        `json:"tier"`
 	Runbook                string        `json:"runbook"`
 	Source                 string        `json:"source" doc:"What asked for it: annotation, profile or a document."`
+
+	Exclusions []Exclusion `json:"exclusions" doc:"Maintenance and corrections: minutes that count neither as good nor as bad."`
+	Excluded   []Span      `json:"excluded" doc:"What they leave out of the time of series, or of the window where there are none; at most 200 stretches, the newest."`
+	Changes    []Change    `json:"changes" doc:"What was changed in the objective, newest first."`
 }
 
 // A BurnRate is how fast the budget burns: 1 spends exactly all of it in one window.

@@ -115,6 +115,7 @@ func (r *Reader) build(ctx context.Context, now time.Time) *Snapshot {
 		s.byEntity[o.Entity] = append(s.byEntity[o.Entity], i)
 		s.byOwner[o.Owner] = append(s.byOwner[o.Owner], i)
 		s.slos[i] = makeSLO(o, f.remaining, f.burn, alertsOf[o.ID])
+		s.slos[i].notes(&o, now)
 	}
 	for _, p := range r.state.Problems() {
 		s.issues = append(s.issues, Issue{string(p.Severity), p.Entity, p.Owner, p.Annotation, p.File, p.Line, p.Column, p.Message, p.Hint, p.Rule})
@@ -498,6 +499,13 @@ func (s *Snapshot) AddSeries(ctx context.Context, slos []SLO, from, to time.Time
 			longest = 30 * 24 * time.Hour
 		}
 		from = to.Add(-longest)
+	}
+	for i := range slos {
+		for _, j := range s.byEntity[slos[i].Entity] {
+			if o := &s.objective[j]; o.ID == slos[i].ID && o.SLO != nil {
+				slos[i].exclude(o.SLO, from, to)
+			}
+		}
 	}
 	points = min(max(points, 2), MaxPoints)
 	step := max((to.Sub(from) / time.Duration(points-1)).Round(time.Second), time.Second)

@@ -11,6 +11,8 @@ import (
 	"github.com/sightline-dev/sightline/correlate"
 	"github.com/sightline-dev/sightline/engine"
 	"github.com/sightline-dev/sightline/exporter"
+	"github.com/sightline-dev/sightline/server/changes"
+	"github.com/sightline-dev/sightline/slo"
 )
 
 // A State is what the running process knows. Every method is cheap (it returns what is in memory; Alerts may ask the
@@ -46,6 +48,9 @@ type Objective struct {
 	Runbook   string
 	Defaulted bool // nobody asked for it: the silver path
 	Source    string
+
+	SLO     *slo.Objective   // what leaves minutes out; nil: nothing does
+	Changes []changes.Change // of what it asks for, oldest first
 }
 
 // An Alert is one alert of the store. It has the fields of engine.Alert, so that Alert(a) converts one.

@@ -47,7 +47,7 @@ const (
 func New(r *api.Reader, o Options) http.Handler {
 	h := &handler{r, o, template.Must(template.New("").Funcs(template.FuncMap{
 		"percent": percent, "sli": sli, "figure": figure, "outage": outage, "ago": ago,
-		"path": path, "bar": bar, "plot": plot, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast, "share": share, "span": span,
+		"path": path, "bar": bar, "plot": plot, "chart": chart, "until": until, "time": clock, "words": words, "second": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }, "count": count, "length": length, "fast": fast, "share": share, "span": span,
 	}).ParseFS(files, "templates/*.html"))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(files))
@@ -338,6 +338,23 @@ func clock(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04")
 }
 
+// until says when an exclusion is.
+func until(x api.Exclusion) string {
+	const layout = "2006-01-02 15:04"
+	if x.Repeat == "" {
+		return x.From.Format(layout) + " to " + x.To.Format(layout)
+	}
+	zone, err := time.LoadLocation(x.Zone)
+	if err != nil {
+		zone = time.UTC
+	}
+	text := "weekly, " + x.From.In(zone).Format("Mon 15:04") + " to " + x.To.In(zone).Format("Mon 15:04 ") + x.Zone + ", from " + x.From.In(zone).Format("2006-01-02")
+	if x.Until != nil {
+		text += " until " + x.Until.In(zone).Format("2006-01-02")
+	}
+	return text
+}
+
 func ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -359,8 +376,14 @@ func bar(n api.Number) template.HTML {
 	return template.HTML(fmt.Sprintf(`<svg class="bar %s" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="8"/><rect class="fill" width="%.1f" height="8"/></svg>`, class, left*100))
 }
 
-// plot draws the budget that was left over time, with axes when it is large. Only numbers go into it.
-func plot(points []api.Point, large bool) template.HTML {
+// plot draws the budget that was left over time, with axes when it is large.
+func plot(points []api.Point, large bool) template.HTML { return draw(points, large, nil, nil) }
+
+// chart is the large plot of an objective, with what is excluded and when the objective was changed.
+func chart(s api.SLO) template.HTML { return draw(s.Series, true, s.Excluded, s.Changes) }
+
+// draw makes the SVG of plot and chart. Only numbers and names of fields go into it.
+func draw(points []api.Point, large bool, excluded []api.Span, changes []api.Change) template.HTML {
 	var xs, ys []float64
 	low, high := 0.0, 1.0
 	for _, p := range points {
@@ -392,6 +415,14 @@ func plot(points []api.Point, large bool) template.HTML {
 	y := func(v float64) float64 { return top + (high-v)/(high-low)*(h-bottom-top-2) }
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="%s" viewBox="0 0 %g %g" role="img"><title>Error budget remaining: %.1f %% at the end, lowest %.1f %%</title>`, class, w, h, ys[len(ys)-1]*100, slices.Min(ys)*100)
+	first, last := time.Unix(int64(xs[0]), 0), time.Unix(int64(xs[len(xs)-1]), 0)
+	for _, e := range excluded {
+		if e.To.After(first) && e.From.Before(last) {
+			begin, end := x(max(float64(e.From.Unix()), xs[0])), x(min(float64(e.To.Unix()), xs[len(xs)-1]))
+			fmt.Fprintf(&b, `<rect class="excluded" x="%.1f" y="%g" width="%.1f" height="%.1f"><title>Does not count: %s to %s UTC</title></rect>`,
+				begin, top, max(end-begin, 2), h-bottom-top-2, e.From.UTC().Format("2006-01-02 15:04"), e.To.UTC().Format("2006-01-02 15:04"))
+		}
+	}
 	if large {
 		for v := low; v <= high+step/2; v += step {
 			fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="%g" y="%.1f" text-anchor="end">%s %%</text>`, left, w-6, y(v), y(v), left-6, y(v)+4, signed(strconv.FormatFloat(v*100, 'f', 0, 64)))
@@ -406,6 +437,14 @@ func plot(points []api.Point, large bool) template.HTML {
 	for i := range xs {
 		fmt.Fprintf(&b, "%.1f,%.1f ", x(xs[i]), y(ys[i]))
 	}
-	b.WriteString(`"/></svg>`)
+	b.WriteString(`"/>`)
+	for _, c := range changes {
+		if c.Time.After(first) && !c.Time.After(last) {
+			at := x(float64(c.Time.Unix()))
+			fmt.Fprintf(&b, `<line class="change" x1="%.1f" x2="%.1f" y1="%g" y2="%g"><title>%s changed on %s UTC</title></line>`,
+				at, at, top, h-bottom-2, template.HTMLEscapeString(words(c.Field)), c.Time.UTC().Format("2006-01-02 15:04"))
+		}
+	}
+	b.WriteString("</svg>")
 	return template.HTML(b.String())
 }
