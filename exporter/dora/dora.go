@@ -13,8 +13,9 @@
 //     rollback, a fix, or an incident of its entity follows within a window and before the next change. It fails once.
 //   - Recovery goes from the begin of the incident, or else from the deployment, to the rollback or fix, or to the end of
 //     the last incident, whichever comes first.
-//   - The lead time is that of each commit of the merge requests that a deployment was the first to deploy. The first
-//     deployment of an environment has none, as everything that was ever merged would be new in it.
+//   - The lead time is that of each commit of the merge requests that a deployment was the first to deploy, or of each
+//     commit that was pushed since the deployment before it where there are none. The first deployment of an environment
+//     has none, as everything that was ever merged would be new in it.
 package dora
 
 import (
@@ -46,9 +47,9 @@ type Deployment struct {
 	Changes     []Change        `json:"changes,omitempty"` // that were first deployed by it
 }
 
-// A Change is a merge request.
+// A Change is a merge request, or what was pushed without one.
 type Change struct {
-	ID      string    `json:"id"` // within the project, e.g. "merge_request/12"
+	ID      string    `json:"id"` // within the project, e.g. "merge_request/12"; "" for commits without a merge request
 	Title   string    `json:"title"`
 	Branch  string    `json:"branch"`
 	Labels  []string  `json:"labels,omitempty"`
@@ -57,6 +58,7 @@ type Change struct {
 	SHAs    []string  `json:"shas,omitempty"` // what it was merged as: merge commit, squash commit
 	Bot     bool      `json:"bot,omitzero"`   // made by no person
 	Commits []Commit  `json:"commits,omitempty"`
+	Unread  bool      `json:"unread,omitzero"` // its commits are not known, for their number
 }
 
 // A Commit is a commit of a merge request, or one that was deployed without any.
@@ -170,6 +172,24 @@ func (s *State) Deployed(entity catalog.Ref, environment string) bool {
 	return l != nil && l.Running != "" || slices.ContainsFunc(s.Waiting, func(d Deployment) bool {
 		return d.Entity == entity && d.Environment == environment && d.Result == exporter.ResultSuccess
 	})
+}
+
+// Before gives the revision that ran when a deployment of the entity to the production environment ended; "" when none is
+// known. The given deployments are known beside those of the state.
+func (s *State) Before(entity catalog.Ref, environment string, at time.Time, given []Deployment) (sha string) {
+	if l := s.Lines[lineOf(entity, environment)]; l != nil {
+		sha = l.Running
+	}
+	var latest time.Time
+	for _, list := range [][]Deployment{s.Waiting, given} {
+		for i := range list {
+			d := &list[i]
+			if d.Entity == entity && d.Environment == environment && d.Result == exporter.ResultSuccess && d.At.Before(at) && !d.At.Before(latest) {
+				sha, latest = d.SHA, d.At
+			}
+		}
+	}
+	return sha
 }
 
 // Entities lists those that have been deployed to production, sorted.

@@ -302,10 +302,12 @@ func (t *taking) leadTime(d *Deployment) {
 				first = commit.At
 			}
 		}
-		if c.ID == "" || first.IsZero() || c.Opened.IsZero() || c.Merged.IsZero() {
+		if c.ID == "" || c.Bot || first.IsZero() && !c.Unread || c.Opened.IsZero() || c.Merged.IsZero() {
 			continue
 		}
-		t.see(of, exporter.LeadTime, key(c.ID, "coding"), seconds(first, c.Opened), d.At, Production, "coding")
+		if !c.Unread {
+			t.see(of, exporter.LeadTime, key(c.ID, "coding"), seconds(first, c.Opened), d.At, Production, "coding")
+		}
 		t.see(of, exporter.LeadTime, key(c.ID, "review"), seconds(c.Opened, c.Merged), d.At, Production, "review")
 		t.see(of, exporter.LeadTime, key(c.ID, "deploy"), seconds(c.Merged, d.At), d.At, Production, "deploy")
 	}

@@ -29,6 +29,10 @@ const (
 	maxTiers = 500
 	// givenUp is how old a deployment is when merge requests of it that GitLab cannot give are done without.
 	givenUp = time.Hour
+	// maxMerged is how many merge requests of one deployment are asked for their commits, a call each, those merged last.
+	maxMerged = 50
+	// maxCommits is how many commits of one merge request, or of a deployment without any, are read: those made last.
+	maxCommits = 500
 )
 
 // UseIncidents lets deployments fail by incidents of their entities, too. It is called before the first Sync.
@@ -156,8 +160,12 @@ func (f *follower) deployments(ctx context.Context, g *catalog.Graph, to exporte
 			return fmt.Errorf("list deployments: %w", err)
 		}
 		r.clock.set(header)
-		last := len(rows) < pageSize
 		until := r.clock.now().Add(-settled)
+		young := slices.IndexFunc(rows, func(d deployment) bool { return deploymentResults[d.Status] != "" && d.Updated.After(until) })
+		last := len(rows) < pageSize || young >= 0
+		if young >= 0 { // GitLab links merge requests to a deployment some time after its end: it is read again when that is done
+			rows, r.young = rows[:young], true
+		}
 		for i := range rows {
 			r.Since = latest(r.Since, rows[i].Updated.Time)
 		}
@@ -181,8 +189,8 @@ func (f *follower) deployments(ctx context.Context, g *catalog.Graph, to exporte
 			page++
 		}
 	}
-	f.deploying.any = len(r.DORA.Known)+len(r.DORA.Waiting) > 0
-	f.deploying.waits = r.DORA.Expects()
+	f.deploying.any = r.young || len(r.DORA.Known)+len(r.DORA.Waiting) > 0
+	f.deploying.waits = r.young || r.DORA.Expects()
 	return nil
 }
 
@@ -203,6 +211,7 @@ type deploymentReading struct {
 	to         exporter.Sink
 	past, news []exporter.Observation
 	history    bool // some was committed, and has to be shown
+	young      bool // there are deployments that ended a moment ago
 }
 
 // take gives the deployments that have ended to dora.
@@ -239,7 +248,8 @@ func (r *deploymentReading) take(ctx context.Context, rows []deployment, until t
 			}
 			first[line] = true
 			if !d.First && !d.At.Before(r.Start) {
-				if d.Changes, err = r.changes(ctx, row); err != nil {
+				before := r.DORA.Before(d.Entity, d.Environment, d.At, list)
+				if d.Changes, err = r.changes(ctx, row, before); err != nil {
 					return err
 				}
 			}
@@ -373,10 +383,12 @@ func (r *deploymentReading) first(ctx context.Context, row *deployment) (bool, e
 	return len(rows) == 0 || rows[0].ID == row.ID, nil
 }
 
-// changes gives the merge requests that a deployment was the first to deploy, with their commits.
-func (r *deploymentReading) changes(ctx context.Context, row *deployment) ([]dora.Change, error) {
+// changes gives the merge requests that a deployment was the first to deploy, with their commits. Where there are none, it
+// gives the commits that were pushed since the revision that was deployed before.
+func (r *deploymentReading) changes(ctx context.Context, row *deployment, before string) ([]dora.Change, error) {
 	var list []mergeRequest
-	err := all(ctx, r, fmt.Sprintf("deployments/%d/merge_requests", row.ID), &list)
+	err := all(ctx, r, fmt.Sprintf("deployments/%d/merge_requests?", row.ID), 0, &list)
+	slices.SortFunc(list, func(a, b mergeRequest) int { return cmp.Or(b.Merged.Compare(a.Merged.Time), cmp.Compare(b.IID, a.IID)) })
 	var out []dora.Change
 	for i := 0; i < len(list) && err == nil; i++ {
 		m := &list[i]
@@ -389,16 +401,32 @@ func (r *deploymentReading) changes(ctx context.Context, row *deployment) ([]dor
 				c.SHAs = append(c.SHAs, sha)
 			}
 		}
-		var commits []commit
-		err = all(ctx, r, fmt.Sprintf("merge_requests/%d/commits", m.IID), &commits)
-		for _, k := range commits {
-			c.Commits = append(c.Commits, dora.Commit{SHA: k.ID, Title: k.Title, Message: k.Message, Author: k.Author, Email: k.Email, At: k.Committed.Time})
+		if i < maxMerged {
+			c.Commits, err = r.commits(ctx, fmt.Sprintf("merge_requests/%d/commits?", m.IID))
+		} else {
+			c.Unread = true
 		}
 		out = append(out, c)
 	}
+	if err == nil && len(list) == 0 && before != "" && row.SHA != "" && before != row.SHA {
+		var commits []dora.Commit
+		if commits, err = r.commits(ctx, "repository/commits?"+url.Values{"ref_name": {before + ".." + row.SHA}}.Encode()+"&"); len(commits) > 0 {
+			out = []dora.Change{{Commits: commits}}
+		}
+	}
 	if err != nil && (refused(err) || ofThisAlone(err) && r.clock.now().Sub(row.Updated.Time) > givenUp) {
-		r.opts.Logger.Warn("a deployment counts without its merge requests, which GitLab does not give", "source", "gitlab", "host", r.host, "project", r.project.Path, "deployment", row.ID, "error", err)
+		r.opts.Logger.Warn("a deployment counts without its changes, which GitLab does not give", "source", "gitlab", "host", r.host, "project", r.project.Path, "deployment", row.ID, "error", err)
 		return nil, nil
+	}
+	return out, err
+}
+
+// commits reads a list of commits, the latest first.
+func (r *deploymentReading) commits(ctx context.Context, what string) (out []dora.Commit, err error) {
+	var rows []commit
+	err = all(ctx, r, what, maxCommits, &rows)
+	for _, k := range rows {
+		out = append(out, dora.Commit{SHA: k.ID, Title: k.Title, Message: k.Message, Author: k.Author, Email: k.Email, At: k.Committed.Time})
 	}
 	return out, err
 }
@@ -406,14 +434,14 @@ func (r *deploymentReading) changes(ctx context.Context, row *deployment) ([]dor
 // botUser is the name of the user behind a project's or group's access token.
 var botUser = regexp.MustCompile(`^(project|group)_[0-9]+_bot`)
 
-// all reads a list of a project to its end.
-func all[T any](ctx context.Context, r *deploymentReading, what string, into *[]T) error {
-	_, err := pages(ctx, r.api, fmt.Sprintf("%s/%s?per_page=%d", projectPath(r.project.ID), what, pageSize), r.clock, func(rows []T) bool {
+// all reads a list of a project to its end, or until it has so many rows; 0 is no limit. What is asked for ends in "?" or "&".
+func all[T any](ctx context.Context, r *deploymentReading, what string, limit int, into *[]T) error {
+	_, err := pages(ctx, r.api, fmt.Sprintf("%s/%sper_page=%d", projectPath(r.project.ID), what, pageSize), r.clock, func(rows []T) bool {
 		*into = append(*into, rows...)
-		return true
+		return limit == 0 || len(*into) < limit
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", strings.TrimRight(what, "?&"), err)
 	}
 	return nil
 }

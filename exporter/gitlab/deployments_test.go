@@ -293,9 +293,14 @@ func TestADeploymentHookReadsTheDeploymentsOfItsProject(t *testing.T) {
 	if err := w.nudge(); err != nil {
 		t.Fatal(err)
 	}
-	if n := w.fake.Requests()["/projects/:id/deployments"]; n != 2 { // one of them asks whether it is the first
+	if n := w.fake.Requests()["/projects/:id/deployments"]; n != 1 {
 		t.Errorf("the deployments were asked for %d times", n)
 	}
+	w.pass(settled + time.Second)
+	if err := w.source.SyncNudged(t.Context(), w.graph, w.journal); err != nil {
+		t.Fatal(err)
+	}
+	w.wantDORA(nothing(map[string]string{"deployments production success": "1: 1"})) // without a polling
 	w.send(hook)
 	w.poll(3 * time.Minute)
 	w.wantDORA(nothing(map[string]string{"deployments production success": "1: 1"}))

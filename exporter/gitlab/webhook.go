@@ -448,7 +448,8 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 		return nil
 	}
 	defer f.busy.Unlock()
-	if f.project.ID == 0 || len(marks) == 0 && len(f.cached) == 0 {
+	deployed := f.deploying.waits && f.opts.Now().Sub(f.deploying.asked) >= settled
+	if f.project.ID == 0 || len(marks) == 0 && len(f.cached) == 0 && !deployed {
 		return nil // a Sync that has not come to the project yet nudges at its end
 	}
 	r, err := f.begin(g, to)
@@ -460,7 +461,6 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	var errs []error
 	read, again := map[string]mark{}, time.Duration(0)
-	deployed := false
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
 		m := marks[cursor]
 		if m.Deployment {
@@ -517,6 +517,9 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	if deployed { // after the pipelines, which wait for nothing
 		errs = append(errs, f.readDeployments(ctx, g, to))
+		if f.deploying.waits {
+			f.hooks.later(settled + time.Second)
+		}
 	}
 	if err := f.forget(ctx, to, read); err != nil {
 		return err

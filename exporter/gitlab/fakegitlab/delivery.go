@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type Deployment struct {
 	Updated     time.Time // zero: when its status last changed
 	Final       string    // status from Finished on
 	Merged      []int64   // merge requests, by iid, that it was the first to deploy
+	Linked      time.Time // when they are told of; zero: at once
 }
 
 // Status is what the row says at a time.
@@ -60,7 +62,7 @@ type MergeRequest struct {
 	Commits                      []Commit
 }
 
-// A Commit is a commit of a merge request.
+// A Commit is a commit of a merge request, or of a project.
 type Commit struct {
 	SHA, Message, Author string
 	At                   time.Time
@@ -104,7 +106,7 @@ func (s *Server) delivery(w http.ResponseWriter, r *http.Request, p *Project, pa
 		}
 		rows := []any{}
 		for _, m := range p.MergeRequests {
-			if slices.Contains(p.Deployments[i].Merged, m.IID) {
+			if slices.Contains(p.Deployments[i].Merged, m.IID) && !p.Deployments[i].Linked.After(now) {
 				rows = append(rows, m.row(p, now))
 			}
 		}
@@ -118,6 +120,20 @@ func (s *Server) delivery(w http.ResponseWriter, r *http.Request, p *Project, pa
 		row := p.Environments[i].row()
 		row["tier"], row["state"] = p.Environments[i].Tier, "available"
 		answer(w, row)
+	case parts[0] == "repository" && len(parts) == 2 && parts[1] == "commits":
+		from, to, _ := strings.Cut(r.URL.Query().Get("ref_name"), "..")
+		at := func(sha string) int {
+			return slices.IndexFunc(p.Commits, func(c Commit) bool { return c.SHA == sha })
+		}
+		if at(from) < 0 || at(to) < 0 {
+			missing()
+			return true
+		}
+		rows := []any{}
+		for i := at(to); i > at(from); i-- {
+			rows = append(rows, p.Commits[i].row(p))
+		}
+		page(w, r, rows)
 	case parts[0] == "merge_requests" && len(parts) == 1:
 		after, _ := time.Parse(time.RFC3339Nano, r.URL.Query().Get("updated_after"))
 		rows := []any{}

@@ -156,7 +156,8 @@ type Project struct {
 	Environments  []*Environment
 	Deployments   []*Deployment
 	MergeRequests []*MergeRequest
-	NoDeployments bool // the feature is off
+	Commits       []Commit // of the default branch, each on top of the one before
+	NoDeployments bool     // the feature is off
 }
 
 // A Server is the simulated GitLab. Lock it to change the projects while it serves.
