@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -X main.version=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e bench check fmt docs fuzz release clean
+.PHONY: help build demo test race e2e proof bench check fmt docs fuzz release clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ race: ## run the tests under the race detector (a cold build of its own: several
 
 e2e: build ## run the end-to-end tests against real servers on loopback (builds and installs them once: about 12 minutes)
 	./e2e/run.sh
+
+proof: ## run the whole grids of the proof of the rules, of which `make test` runs a sample (some ten minutes)
+	SIGHTLINE_PROOF=whole $(GO) test -vet=off -count=1 -timeout 60m -run 'ClosedForm|TheCountOfEvents|Mutation' ./slo
 
 bench: ## run the benchmarks; each prints a ratio against a peer or a floor of the same run
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./...

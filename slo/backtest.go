@@ -267,22 +267,41 @@ func (o *Outcome) last() *Firing { return &o.Alerts[len(o.Alerts)-1] }
 // burning is the smaller error ratio of a pair's two windows at minute i: the pair burns where that is above its threshold.
 // It is 0 where that cannot be at any target: without events, or because a guard against low traffic holds it.
 func (s *sums) burning(w *watched, i int, o *Objective) float64 {
+	newest := s.each[i+1].minus(s.each[i])
 	var long baseSum
+	recent := 0.0 // errors since the period group summed
 	if w.Severity == SeverityTicket {
-		long = s.over5(s.period(i-1), w.long)
+		last := s.period(i - 1)
+		long = s.over5(last, w.long)
+		if last >= 0 {
+			recent = newest.errors * float64(i-last) / 5
+		}
 	} else {
 		long = s.over(i, w.long)
 	}
-	if long.errors*w.seconds <= 1.5 || o.MinEvents > 0 && long.total*w.seconds < float64(o.MinEvents) {
+	if max(long.errors, recent)*w.seconds <= 1.5 || o.MinEvents > 0 && long.total*w.seconds < float64(o.MinEvents) {
 		return 0
 	}
-	if w.direct { // the rule asks for the rate over the hour itself
+	switch {
+	case w.direct: // the rule asks for the rate over the hour itself
 		long = s.over5(i, w.long)
+	case w.Severity == SeverityTicket:
+		long.errors = min(long.errors+recent, long.total)
+	default:
+		long = s.over(i, w.long-2).plus(newest).plus(newest)
 	}
 	if long.errors <= w.bound*long.total || long.total <= 0 {
 		return 0
 	}
-	short := s.over(i, w.short)
+	var short baseSum
+	switch w.short {
+	case 1:
+		short = newest
+	case 360:
+		short = s.over(i, w.short-2).plus(newest).plus(newest)
+	default:
+		short = s.over(i, w.short-2)
+	}
 	if short.errors <= w.bound*short.total || short.total <= 0 {
 		return 0
 	}

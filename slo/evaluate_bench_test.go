@@ -34,6 +34,10 @@ func value(series map[string]string, minute, i int) float64 {
 		return float64(minute+100_000)*1000 + wobble
 	case name == slo.SeriesTotal, name == slo.SeriesTotalPeriod:
 		return 16 + wobble
+	case name == slo.SeriesTotalSum+"1d":
+		return 288 * 16
+	case name == slo.SeriesTotalSum+"3d":
+		return 864 * 16
 	}
 	return wobble / 1e5
 }
@@ -80,7 +84,8 @@ func BenchmarkEvaluate(b *testing.B) {
 			}
 			recent = append(recent, map[string]string{"__name__": "req_total", "job": job, "code": "200"}, map[string]string{"__name__": "req_total", "job": job, "code": "500"},
 				record(groups, slo.SeriesErrors), record(groups, slo.SeriesTotal))
-			every5 = append(every5, record(groups, slo.SeriesErrorsPeriod), record(groups, slo.SeriesTotalPeriod))
+			every5 = append(every5, record(groups, slo.SeriesErrorsPeriod), record(groups, slo.SeriesTotalPeriod), record(groups, slo.SeriesErrorsSum+"1d"),
+				record(groups, slo.SeriesTotalSum+"1d"), record(groups, slo.SeriesErrorsSum+"3d"), record(groups, slo.SeriesTotalSum+"3d"))
 			all = append(all, record(theirs, slo.SeriesErrorRatio+"5m"))
 		}
 		path := b.TempDir()

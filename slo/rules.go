@@ -19,8 +19,15 @@ const (
 	SeriesTotalPeriod  = "sightline:slo_total_period:rate5m"
 )
 
-// SeriesErrorsSum is the sum of SeriesErrorsPeriod over the budget window, which follows, as in "…:sum30d".
-const SeriesErrorsSum = "sightline:slo_errors_period:sum"
+// Sums of the period's base over the window that follows: 1d and 3d of both, the budget window of the errors, as in
+// "…:sum30d".
+const (
+	SeriesErrorsSum = "sightline:slo_errors_period:sum"
+	SeriesTotalSum  = "sightline:slo_total_period:sum"
+)
+
+// SeriesErrorsRecent is what the period group's next sample of the errors has to come to, as far as it is known.
+const SeriesErrorsRecent = "sightline:slo_errors_recent:sum"
 
 // The derived series, with sloth's names. SeriesErrorRatio is followed by the window, as in "…_rate5m".
 const (
@@ -62,11 +69,11 @@ const identity = "entity, sloth_id, sloth_service, sloth_slo"
 //
 // One event raises a five-minute base rate by 1/300 for five one-minute evaluations, so sum_over_time × 60 counts
 // events; of the period's base, which is recorded every five minutes, × 300. Extrapolation makes one event at most about
-// 1.2 and two at least 1.6: "> 1.5" means two or more. Windows of a day and more are summed from the period's base: as
-// exact, up to five minutes late, and a fifth of the samples.
+// 1.2 and two at least 1.6: "> 1.5" means two or more. Windows of a day and more are summed in the period group; the fast
+// group adds what has happened since.
 func Groups(o Objective, opts RuleOptions) []RuleGroup {
-	size := 8<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(o.Service())+len(o.Indicator)) // what it comes to
-	c := compiler{rules: make([]Rule, 0, 28), labels: make(slab, 0, 150), text: make(text, 0, size)}
+	size := 10<<10 + 12*(len(o.ErrorQuery)+len(o.TotalQuery)) + 64*(len(o.Service())+len(o.Indicator)) // what it comes to
+	c := compiler{rules: make([]Rule, 0, 33), labels: make(slab, 0, 170), text: make(text, 0, size)}
 	return c.compile(nil, &o, opts)
 }
 
@@ -98,6 +105,7 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 	errorsBase, totalBase := rates(errorQuery, totalQuery, base)
 	c.record(SeriesErrors, errorsBase, ids)
 	c.record(SeriesTotal, totalBase, ids)
+	c.record(SeriesErrorsRecent, t.join(SeriesErrors, c.match, c.fast.factor, " * scalar((time() - timestamp("+SeriesErrorsPeriod, c.match, ")) / 300 or on () vector(1))"), ids)
 	for _, w := range [...]string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"} {
 		var expr string
 		switch w {
@@ -105,19 +113,20 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 			expr = c.ratio(t.join(SeriesErrors, c.match, c.fast.factor), t.join(SeriesTotal, c.match, c.fast.factor))
 		case "1h":
 			if o.NoTraffic == NoTrafficBad || len(o.Exclusions) > 0 { // what they say shows in the base only
-				expr = c.sums(c.fast, SeriesErrors, SeriesTotal, w)
+				expr = c.sums(w, true)
 				break
 			}
 			errs, total := rates(o.ErrorQuery, o.TotalQuery, "1h")
 			expr = c.ratio(errs, t.join("(", total, ")"))
 		case "1d", "3d":
-			expr = c.sums(c.period, SeriesErrorsPeriod, SeriesTotalPeriod, w)
+			expr = c.recentSums(w)
 		default:
-			expr = c.sums(c.fast, SeriesErrors, SeriesTotal, w)
+			expr = c.sums(w, w == "6h")
 		}
 		c.record(t.join(SeriesErrorRatio, w), expr, over(w))
 	}
 	budget := o.Target.ErrorBudget()
+	c.record(SeriesCurrentBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio+"5m", c.match, ") / ", budget), derived)
 	pairs := o.Window.BurnPairs()
 	ticket := c.labels.labels(derived, Label{"severity", string(SeverityTicket)}, Label{"sloth_severity", string(SeverityTicket)})
 	for _, severity := range [...]Severity{SeverityPage, SeverityTicket} {
@@ -133,15 +142,16 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 				expr = t.join(expr, " or ")
 			}
 			threshold := t.join(" > (", p.Factor, " * ", budget, "))")
-			sum, errs, total, seconds := c.fast, SeriesErrors, SeriesTotal, "60"
+			errs := t.join("(", c.sum(c.fast, SeriesErrors, p.Long), " * 60 > 1.5)")
+			total := t.join(c.sum(c.fast, SeriesTotal, p.Long), " * 60")
 			if severity == SeverityTicket {
-				sum, errs, total, seconds = c.period, SeriesErrorsPeriod, SeriesTotalPeriod, "300"
+				errs = t.join("(last_over_time("+SeriesErrorsSum, p.Long, c.match, "[10m]) * 300 > 1.5 or "+SeriesErrorsRecent, c.match, " * 300 > 1.5)")
+				total = t.join("last_over_time("+SeriesTotalSum, p.Long, c.match, "[10m]) * 300")
 			}
 			expr = t.join(expr, "(max by ("+identity+") ("+SeriesErrorRatio, p.Short, c.match, threshold,
-				" and max by ("+identity+") ("+SeriesErrorRatio, p.Long, c.match, threshold,
-				" and (", sum.open, errs, c.match, sum.from, p.Long, sum.to, " * ", seconds, " > 1.5)")
+				" and max by ("+identity+") ("+SeriesErrorRatio, p.Long, c.match, threshold, " and ", errs)
 			if o.MinEvents > 0 {
-				expr = t.join(expr, " and (", sum.open, total, c.match, sum.from, p.Long, sum.to, " * ", seconds, " >= ", strconv.Itoa(o.MinEvents), ")")
+				expr = t.join(expr, " and (", total, " >= ", strconv.Itoa(o.MinEvents), ")")
 			}
 			expr = t.join(expr, ")")
 		}
@@ -174,6 +184,10 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 	w := o.Window.String()
 	c.record(SeriesErrorsPeriod, errorsBase, ids)
 	c.record(SeriesTotalPeriod, totalBase, ids)
+	for _, w := range [...]string{"1d", "3d"} {
+		c.record(t.join(SeriesErrorsSum, w), c.sum(c.period, SeriesErrorsPeriod, w), ids)
+		c.record(t.join(SeriesTotalSum, w), c.sum(c.period, SeriesTotalPeriod, w), ids)
+	}
 	// The suffix is the window's in the names of series: "30d", or "_month".
 	suffix, sumErrors, sumTotal := w, c.sum(c.period, SeriesErrorsPeriod, w), c.sum(c.period, SeriesTotalPeriod, w)
 	spent := t.join("max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")") // share of the budget
@@ -193,7 +207,6 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 	c.record(SeriesObjective, t.join("vector(", o.Target.Ratio(), ")"), derived)
 	c.record(SeriesErrorBudget, t.join("vector(", budget, ")"), derived)
 	c.record(SeriesPeriodDays, t.join("vector(", strconv.Itoa(int(o.Window.Length()/(24*time.Hour))), ")"), derived)
-	c.record(SeriesCurrentBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio+"5m", c.match, ") / ", budget), derived)
 	c.record(SeriesPeriodBurnRate, t.join("max by ("+identity+") ("+SeriesErrorRatio, suffix, c.match, ") / ", budget), derived)
 	c.record(SeriesBudgetRemaining, t.join("1 - max by ("+identity+") ("+SeriesPeriodBurnRate, c.match, ")"), derived)
 	c.record(SeriesInfo, "vector(1)", c.labels.labels(derived, Label{"sloth_mode", "sightline"}, Label{"sloth_objective", o.Target.Percent()},
@@ -268,17 +281,37 @@ func (c *compiler) group() []Rule {
 
 func (c *compiler) ratio(errs, total string) string {
 	if c.o.NoTraffic == NoTrafficGood {
-		return c.text.join("((", errs, ") / (", total, " > 0)) or 0 * ", total)
+		return c.text.join("((", errs, ") / ((", total, ") > 0)) or 0 * (", total, ")")
 	}
-	return c.text.join("(", errs, ") / (", total, " > 0)")
+	return c.text.join("(", errs, ") / ((", total, ") > 0)")
 }
 
 func (c *compiler) sum(f folding, series, window string) string {
 	return c.text.join(f.open, series, c.match, f.from, window, f.to)
 }
 
-func (c *compiler) sums(f folding, errs, total, window string) string {
-	return c.ratio(c.sum(f, errs, window), c.sum(f, total, window))
+// sums is the ratio over a window that is summed from the base of each minute. An event is in five of its samples, so a
+// sum is two minutes behind what has happened, at its beginning as at its end: the window is two minutes shorter. Where
+// newest is set, the newest rate stands for the two minutes that are not summed yet; a short window of a pair needs none.
+func (c *compiler) sums(window string, newest bool) string {
+	sum := func(series string) string {
+		sum := c.sum(c.fast, series, shortened[window])
+		if newest {
+			return c.text.join(sum, " + 2 * scalar(", series, c.match, c.fast.factor, " or on () vector(0))")
+		}
+		return sum
+	}
+	return c.ratio(sum(SeriesErrors), sum(SeriesTotal))
+}
+
+var shortened = map[string]string{"30m": "28m", "1h": "58m", "2h": "118m", "6h": "358m"}
+
+// recentSums is the ratio over a window that the period group sums, with the errors since then. The traffic since then is
+// taken to be what has left the window meanwhile.
+func (c *compiler) recentSums(window string) string {
+	return c.text.join("clamp_max(", c.ratio(
+		c.text.join("last_over_time("+SeriesErrorsSum, window, c.match, "[10m]) + scalar("+SeriesErrorsRecent, c.match, " or on () vector(0))"),
+		c.text.join("last_over_time("+SeriesTotalSum, window, c.match, "[10m])")), ", 1)")
 }
 
 // fill puts the objective into an annotation's URL.
