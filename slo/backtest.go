@@ -41,7 +41,7 @@ type Replay struct {
 func (r *Replay) Measured() bool { return r.Events > 0 }
 
 // An Outcome is what would have come of one target. A share of the budget is 1 when all of it is spent, and may be more. It
-// is that of the window that ends at the time. A window that the beginning of the range cuts has, at even traffic, only
+// is that of the window that ends at the time. A window that the beginning of the data cuts has, at even traffic, only
 // its part of the budget, as the calendar's windows have in their first days.
 type Outcome struct {
 	Target    Target
@@ -76,7 +76,7 @@ type Firing struct {
 
 // Backtest replays a history for an objective and candidate targets; the objective's own target does not matter. The rules
 // are those of Groups: the burn pairs of the objective's window, both guards against low traffic, the policy for no
-// traffic, and the highest severity that may fire. The slow tickets and the budget are those of the period group, which
+// traffic, exclusions, and the highest severity that may fire. The slow tickets and the budget are those of the period group, which
 // evaluates every five minutes, at minutes that five divides, and after the fast group of the same minute. The absence
 // of data is counted and alerts nobody here.
 func Backtest(o *Objective, h History, targets []Target, opts BacktestOptions) Replay {
@@ -95,7 +95,7 @@ func Backtest(o *Objective, h History, targets []Target, opts BacktestOptions) R
 	if first >= n || len(targets) == 0 || o.Window.Length() == 0 {
 		return r
 	}
-	s := newSums(h, n)
+	s := newSums(o, h, n)
 	r.From, r.To, r.Minutes = s.time(first), s.time(n-1), n-first
 	for _, total := range h.Total[first:n] {
 		if math.IsNaN(total) {
@@ -126,15 +126,17 @@ func (a baseSum) plus(b baseSum) baseSum  { return baseSum{a.errors + b.errors, 
 type sums struct {
 	start   time.Time
 	n       int
+	first   int       // the first minute that has a total
 	phase   int       // minutes from the last that five divides to the first of the history
 	each    []baseSum // each[i] sums the minutes before i: the base of the fast group
 	every5  []baseSum // every5[i] sums the minutes i-5, i-10, …: each event is in one of them, so that × 300 counts events
 	present []int32   // in every5's manner, how many of them have a total
 }
 
-func newSums(h History, n int) *sums {
-	s := &sums{start: h.Start, n: n, phase: int(h.Start.Unix() / 60 % 5)}
+func newSums(o *Objective, h History, n int) *sums {
+	s := &sums{start: h.Start, n: n, first: n, phase: int(h.Start.Unix() / 60 % 5)}
 	s.each, s.every5, s.present = make([]baseSum, n+1), make([]baseSum, n+5), make([]int32, n+5)
+	spans := o.ExcludedSpans(s.time(-leftOutAfter), s.time(n))
 	for i := range n {
 		v, there := baseSum{h.Errors[i], h.Total[i]}, int32(1)
 		if v.errors != v.errors { // NaN
@@ -142,12 +144,36 @@ func newSums(h History, n int) *sums {
 		}
 		if v.total != v.total {
 			v.total, there = 0, 0
+		} else if s.first == n {
+			s.first = i
 		}
-		s.each[i+1] = s.each[i].plus(v)
-		s.every5[i+5] = s.every5[i].plus(v)
+		fast, period := v, v
+		if len(spans) > 0 {
+			if leftOut(spans, s.time(i), time.Minute) {
+				fast = baseSum{}
+			}
+			if leftOut(spans, s.time(i), 5*time.Minute) {
+				period, there = baseSum{}, 0
+			}
+		}
+		s.each[i+1] = s.each[i].plus(fast)
+		s.every5[i+5] = s.every5[i].plus(period)
 		s.present[i+5] = s.present[i] + there
 	}
 	return s
+}
+
+// leftOutAfter is how many minutes after an exclusion a sample may still hold its events; see excludedFactor.
+const leftOutAfter = 11
+
+// leftOut tells whether the rules leave out the sample of a minute, which a step of this length sees.
+func leftOut(spans []Span, at time.Time, step time.Duration) bool {
+	for _, s := range spans {
+		if at.After(s.From) && at.Before(s.To.Add(6*time.Minute+step)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *sums) time(i int) time.Time { return s.start.Add(time.Duration(i) * time.Minute) }
@@ -206,7 +232,7 @@ func (s *sums) burn(o *Objective, first int, out []Outcome) {
 			if severity == SeverityTicket {
 				w.seconds = 300
 			}
-			if w.direct = p.Long == "1h" && o.NoTraffic != NoTrafficBad; p.Short == "5m" {
+			if w.direct = p.Long == "1h" && o.NoTraffic != NoTrafficBad && len(o.Exclusions) == 0; p.Short == "5m" {
 				w.short = 1
 			}
 			factor, _ := strconv.ParseFloat(p.Factor, 64) // BurnPairs made it
@@ -336,7 +362,7 @@ func (s *sums) budget(o *Objective, first int, zone *time.Location, r *Replay) {
 			part = min(1, float64(s.count5(i, window)*5)/float64(whole))
 		} else {
 			sum = s.over5(i, whole)
-			part = min(1, float64(i+1)/float64(whole))
+			part = min(1, float64(max(0, i+1-s.first))/float64(whole))
 		}
 		ratio := 0.0
 		if sum.total > 0 && sum.errors > 0 {

@@ -111,6 +111,12 @@ func TestBacktestReplaysTheAlertsOfAnIncident(t *testing.T) {
 			want: []string{"99.9 Burn ticket 6h/3d,2h/1d 606-659 and on", "99.9 Burn page 5m/1h,30m/6h 608-659 and on"},
 		},
 		{
+			name: "an outage that is left out", change: func(o *slo.Objective) {
+				o.Exclusions = []slo.Exclusion{{Kind: slo.ExclusionMaintenance, From: at(590), To: at(730)}}
+			},
+			minutes: day, errs: during(600, 720, 1200, 0), total: always(60000), targets: []string{"99.9"},
+		},
+		{
 			name: "one failure of a quiet service", minutes: day, errs: during(600, 601, 1, 0), total: func(m int) float64 { return float64((m + 1) % 10 / 9) }, targets: []string{"99.9"},
 		},
 		{
@@ -187,6 +193,19 @@ func TestBacktestTellsTheBudget(t *testing.T) {
 				t.Errorf("attained %.6f, want %.6f", r.Attained, want)
 			}
 		})
+	}
+}
+
+func TestBacktestCountsAWindowFromTheFirstData(t *testing.T) {
+	o := objective(t, "payments")
+	o.Window = slo.Window{Days: 7}
+	h := history(3*1440, during(600, 650, 100, 0), always(100))
+	want := slo.Backtest(&o, h, targets(t, "99"), slo.BacktestOptions{}).Outcomes[0]
+	before := slices.Repeat([]float64{missing}, 3*1440)
+	late := slo.History{Start: h.Start.Add(-3 * 24 * time.Hour), Errors: slices.Concat(before, h.Errors), Total: slices.Concat(before, h.Total)}
+	got := slo.Backtest(&o, late, targets(t, "99"), slo.BacktestOptions{From: h.Start}).Outcomes[0]
+	if got.Spent != want.Spent || got.Worst != want.Worst || want.Spent < 0.45 {
+		t.Errorf("spent %.4f, at the worst %.4f; want %.4f and %.4f", got.Spent, got.Worst, want.Spent, want.Worst)
 	}
 }
 

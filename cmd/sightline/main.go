@@ -149,7 +149,7 @@ Exit codes: 0 all is well, 1 problems were found, 2 wrong usage or configuration
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return hintError{err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newApply(env), newLint(env), newDoctor(env), newDemo(env), newSLO(env), newTrace(env), newExplain(env), newVersion(env))
+	root.AddCommand(newServe(env), newGenerate(env), newDiff(env), newApply(env), newLint(env), newDoctor(env), newBacktest(env), newSLO(env), newDemo(env), newTrace(env), newExplain(env), newVersion(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" { // cobra's own takes any argument for a shell

@@ -36,6 +36,7 @@ type Options struct {
 // everything; bad PromQL has none. Safe for concurrent use.
 type Client struct {
 	api     v1.API
+	raw     doer
 	shown   string
 	timeout time.Duration
 }
@@ -60,7 +61,8 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the store at %s: %w", u.Redacted(), err)
 	}
-	return &Client{v1.NewAPI(doer{client, o.Tenant}), u.Redacted(), o.Timeout}, nil
+	raw := doer{client, o.Tenant}
+	return &Client{v1.NewAPI(raw), raw, u.Redacted(), o.Timeout}, nil
 }
 
 // Address is the store's URL, as it may be shown.
