@@ -94,7 +94,7 @@ func TestAFaultyBackstageIsSaidAndNeverReplacesAGoodCatalog(t *testing.T) {
 		fault   http.HandlerFunc // nil: nothing listens
 		message string
 	}{
-		{"a wrong token", answer(401, `{"error":{"message":"Illegal token"}}`), "answered 401 Unauthorized: Illegal token (it wants credentials, and none were sent: set token_file)"},
+		{"a wrong token", answer(401, `{"error":{"message":"Illegal token"}}`), "answered 401 Unauthorized: Illegal token"},
 		{"an unreachable Backstage", nil, "connection refused"},
 		{"a garbage answer", answer(200, "{{{"), "is not the JSON that is expected"},
 		{"an empty catalog", components(0), "the catalog of Backstage is empty"},

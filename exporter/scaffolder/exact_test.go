@@ -392,3 +392,37 @@ func TestARetryOfATaskThatWasForgottenIsARerun(t *testing.T) {
 	c.mustSync()
 	c.mustBe("after the retry", map[string]int{"failure first": pageSize + 20, "success rerun": 1})
 }
+
+func TestALineThatIsWrittenAfterTheEndOfATaskIsNoAttemptAtIt(t *testing.T) {
+	for name, late := range map[string][3]string{
+		"a line of the task": {"", "", "Cleaning up"},
+		"a line of a step":   {"b", "", "done"},
+		"the end of a step":  {"b", "failed", "Error: no again"},
+	} {
+		for _, read := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, read before: %v", name, read), func(t *testing.T) {
+				p := &portal{now: now}
+				c := newCounter(t, p)
+				c.mustSync()
+				p.advance(time.Minute)
+				w := p.create()
+				p.begin(w)
+				p.finish(w, exporter.ResultFailure)
+				if read {
+					c.mustSync()
+				}
+				p.log(w, "log", late[0], late[1], late[2])
+				w.heartbeat = p.now.Add(time.Second)
+				c.mustSync()
+				c.mustBe("after the line", map[string]int{"failure first": 1})
+				p.advance(time.Minute)
+				p.retry(w)
+				p.begin(w)
+				c.mustSync()
+				p.finish(w, exporter.ResultFailure)
+				c.mustSync()
+				c.mustBe("after the retry", map[string]int{"failure first": 1, "failure rerun": 1})
+			})
+		}
+	}
+}

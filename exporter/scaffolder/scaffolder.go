@@ -381,7 +381,8 @@ type finish struct {
 	runs  []exporter.Run
 }
 
-// finished gives the attempts that finished and have not been counted, oldest first.
+// finished gives the attempts that finished and have not been counted, oldest first. What began after the end of the last one that was
+// counted has not: a line can be written after that end, and a retry deletes the end.
 func (c *reading) finished(t task, events []event, mark seen) []finish {
 	var out []finish
 	again := mark.rerun()
@@ -396,7 +397,7 @@ func (c *reading) finished(t task, events []event, mark seen) []finish {
 			continue
 		}
 		f := finish{event: events[len(events)-1].ID}
-		if f.event > mark.Event && (last || mark.Event > 0 || !mark.Again) { // of a forgotten task, all but the last attempt have been counted
+		if events[0].ID > mark.Event && (last || mark.Event > 0 || !mark.Again) { // of a forgotten task, all but the last attempt have been counted
 			f.runs = c.attempt(t, events, result, again, n)
 			out = append(out, f)
 		}
