@@ -32,7 +32,7 @@ func (c *compiler) component(r catalog.Ref) *draft {
 		description: describe(strings.ToUpper(r.Kind[:1])+r.Kind[1:]+" "+label, e, owner),
 		tags: slices.Concat([]string{"sightline", "sightline-component", SelectorTag(r)},
 			refTag("owner", owner), refTag("system", system), refTag("component", r)),
-		links: []dashboard.DashboardLink{platformLink()},
+		links: []dashboard.DashboardLink{platformLink()}, annotations: annotations(r, objectives),
 	}
 	if first.Tier != "" {
 		d.tags = append(d.tags, "tier:"+first.Tier)

@@ -193,6 +193,7 @@ type draft struct {
 	from                          string // start of the default time range, as in "now-24h"
 	variables                     []dashboard.VariableModel
 	links                         []dashboard.DashboardLink
+	annotations                   []dashboard.AnnotationQuery
 	layout                        layout
 }
 
@@ -218,6 +219,7 @@ func (c *compiler) render(d *draft) ([]byte, error) {
 		SchemaVersion: 42,
 		Templating:    dashboard.DashboardDashboardTemplating{List: append([]dashboard.VariableModel{datasourceVariable(c.opts.DatasourceUID)}, d.variables...)},
 		Links:         d.links,
+		Annotations:   dashboard.AnnotationContainer{List: d.annotations},
 	}
 	if err := model.Validate(); err != nil {
 		return nil, err

@@ -58,6 +58,9 @@ func (x *Exclusion) Spans(from, to time.Time) []Span {
 	}
 }
 
+// Query is PromQL that is 1 while the exclusion lasts, and else 0.
+func (x *Exclusion) Query() string { return "vector(1 - " + excludedFactor([]Exclusion{*x}, 0) + ")" }
+
 func (x *Exclusion) zone() *time.Location {
 	if x.Zone == nil {
 		return time.UTC

@@ -41,6 +41,12 @@ func TestTheFactorIsZeroInExcludedMinutes(t *testing.T) {
 			if err != nil || len(series) != 1 {
 				t.Fatalf("%v, %v", series, err)
 			}
+			if len(tt.exclusions) == 1 {
+				begin := tt.exclusions[0].From.Add(time.Minute)
+				if during, before := one(t, e, tt.exclusions[0].Query(), begin).Value, one(t, e, tt.exclusions[0].Query(), begin.Add(-2*time.Minute)).Value; during != 1 || before != 0 {
+					t.Errorf("its query is %v before and %v while it lasts", before, during)
+				}
+			}
 			n := 0
 			for _, p := range series[0].Points {
 				_, out := o.Excluded(p.Time)

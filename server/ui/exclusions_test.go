@@ -42,7 +42,7 @@ func TestAnEntityShowsWhatDoesNotCountAndWhatWasChanged(t *testing.T) {
 		`class="change" x1="`: 2, // the newer one, and the key
 		"<title>target changed on 2026-01-16 12:00 UTC</title>":                   1,
 		"<title>Does not count: 2026-01-21 12:00 to 2026-01-22 12:00 UTC</title>": 1,
-		"weekly, Sun 13:00 to Sun 17:00 Europe/Zurich, from 2026-01-04":           1,
+		"Weekly, Sun 13:00 to Sun 17:00 Europe/Zurich, from 2026-01-04":           1,
 		`<a href="https://tickets.example.com/INC-7">`:                            1,
 		`<span class="status low">now</span>`:                                     1,
 		"2 changes of this objective":                                             1,

@@ -348,7 +348,7 @@ func until(x api.Exclusion) string {
 	if err != nil {
 		zone = time.UTC
 	}
-	text := "weekly, " + x.From.In(zone).Format("Mon 15:04") + " to " + x.To.In(zone).Format("Mon 15:04 ") + x.Zone + ", from " + x.From.In(zone).Format("2006-01-02")
+	text := "Weekly, " + x.From.In(zone).Format("Mon 15:04") + " to " + x.To.In(zone).Format("Mon 15:04 ") + x.Zone + ", from " + x.From.In(zone).Format("2006-01-02")
 	if x.Until != nil {
 		text += " until " + x.Until.In(zone).Format("2006-01-02")
 	}
