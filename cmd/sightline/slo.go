@@ -9,6 +9,6 @@ func newSLO(env environment) *cobra.Command {
 
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(newSLOStatus(env), newSLOSuggest(env))
+	cmd.AddCommand(newSLOStatus(env), newSLOReport(env), newSLOSuggest(env))
 	return cmd
 }
