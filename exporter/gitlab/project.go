@@ -37,11 +37,12 @@ type follower struct {
 	cursor  string
 	cached  map[int64]cached // of open pipelines that wait for nothing but time
 
-	failures int
-	notUntil time.Time
-	lastErr  error
-	listed   time.Time      // when the list of pipelines was last read
-	told     map[int64]bool // pipelines of which the first end was taken for Feedback
+	failures       int
+	notUntil       time.Time
+	lastErr        error
+	listed         time.Time      // when the list of pipelines was last read
+	listedForHooks time.Time      // likewise, between two pollings
+	told           map[int64]bool // pipelines of which the first end was taken for Feedback
 
 	mergeRequestsAt time.Time // not before
 	deploying       deploying
@@ -97,6 +98,9 @@ func (f *follower) sync(ctx context.Context, g *catalog.Graph, to exporter.Sink,
 	f.project, f.claims = c.project, c.claims
 	if f.opts.Now().Before(f.notUntil) {
 		return fmt.Errorf("%w (%d failures, the next attempt is at %s)", f.lastErr, f.failures, f.notUntil.UTC().Format(time.TimeOnly))
+	}
+	if f.opts.Now().Sub(f.listedForHooks) < f.opts.Poll/2 {
+		quiet = true
 	}
 	f.lastErr = f.read(ctx, g, to, quiet)
 	if f.lastErr == nil {
@@ -159,18 +163,20 @@ type reading struct {
 	seen   struct{ past, news []exporter.Observation }
 	gone   []exporter.RunID
 
-	resumed  bool     // the project was read before
-	quiet    bool     // no pipeline has changed
-	filling  bool     // the first reading goes back
-	complete bool     // everything that ended before the reading is known
-	moved    bool     // the feed told of a change after which there may be child pipelines that were not seen
-	everyJob *jobFeed // of the first reading
-	verdicts *verdicts
-	spared   int     // pipelines in a row that could not be read
-	tell     []int64 // pipelines that are told once this is committed
+	resumed    bool           // the project was read before
+	quiet      bool           // no pipeline has changed
+	filling    bool           // the first reading goes back
+	complete   bool           // everything that ended before the reading is known
+	listedRows map[int64]bool // pipelines that the list had
+	moved      bool           // the feed told of a change after which there may be child pipelines that were not seen
+	everyJob   *jobFeed       // of the first reading
+	verdicts   *verdicts
+	spared     int     // pipelines in a row that could not be read
+	tell       []int64 // pipelines that are told once this is committed
 }
 
 func (r *reading) run(ctx context.Context) error {
+	began := r.opts.Now()
 	if !r.Floor.IsZero() {
 		r.complete = r.Until.IsZero() // reading from now to the floor in one go sees everything
 		r.filling = true
@@ -186,7 +192,7 @@ func (r *reading) run(ctx context.Context) error {
 		r.complete = true
 	}
 	if !r.quiet {
-		r.listed = r.opts.Now()
+		r.listed = began
 	}
 	if err := r.look(ctx, func(int64) bool { return true }); err != nil {
 		return err
@@ -326,6 +332,10 @@ func (r *reading) changes(ctx context.Context) error {
 		return err
 	}
 	r.movedBy(changed)
+	r.listedRows = map[int64]bool{}
+	for _, row := range changed {
+		r.listedRows[row.ID] = true
+	}
 	return r.take(ctx, changed, newJobFeed(r.project.ID), &r.Since, r.Seen)
 }
 

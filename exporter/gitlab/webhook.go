@@ -201,6 +201,8 @@ var errNoHook = errors.New("the body is no webhook of GitLab")
 
 // hooks are the changes that webhooks told of and that have not been read. Safe for concurrent use.
 type hooks struct {
+	cursors cursors // locked while a mark is stored or taken out of the journal
+
 	mu      sync.Mutex
 	pending map[string]mark      // by cursor
 	came    map[string]time.Time // when, by cursor; not of those that a restart found in the journal
@@ -233,6 +235,7 @@ func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, 
 	}
 	result = exporter.WebhookRepeated
 	cursor := s.markPrefix() + m.name()
+	defer s.hooks.cursors.lock(cursor)()
 	if s.hooks.newer(cursor, m) {
 		text, err := json.Marshal(m)
 		if err != nil {
@@ -401,27 +404,22 @@ func (s *Source) Nudge() <-chan struct{} { return s.hooks.nudge }
 // SyncNudged reads what webhooks told of, and nothing else. It implements exporter.Nudged. What fails is kept, and read
 // the next time.
 func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.Sink) error {
-	s.hooks.mu.Lock()
-	byProject := map[int64]map[string]mark{}
-	for cursor, m := range s.hooks.pending {
-		if byProject[m.Project] == nil {
-			byProject[m.Project] = map[string]mark{}
-		}
-		byProject[m.Project][cursor] = m
-	}
-	s.hooks.mu.Unlock()
+	marks, at := s.hooks.byProject(), s.opts.Now()
 	s.mu.Lock()
 	followed := maps.Clone(s.followed)
 	s.mu.Unlock()
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(followed)) {
-		if err := followed[id].nudged(ctx, g, to, byProject[id]); err != nil {
+		if now := s.opts.Now(); now.Sub(at) > time.Second { // it waited for the budget, and more have come
+			marks, at = s.hooks.byProject(), now
+		}
+		if err := followed[id].nudged(ctx, g, to, marks[id]); err != nil {
 			errs = append(errs, fmt.Errorf("project %d: %w", id, err))
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(byProject)) {
+	for _, id := range slices.Sorted(maps.Keys(marks)) {
 		if _, ok := followed[id]; !ok && !s.follows(id) { // no entity names it any more
-			errs = append(errs, s.forget(ctx, to, byProject[id]))
+			errs = append(errs, s.forget(ctx, to, marks[id]))
 		}
 	}
 	return errors.Join(errs...)
@@ -429,11 +427,15 @@ func (s *Source) SyncNudged(ctx context.Context, g *catalog.Graph, to exporter.S
 
 // forget takes marks out of the journal, unless another webhook has come meanwhile.
 func (s *Source) forget(ctx context.Context, to exporter.Sink, marks map[string]mark) error {
-	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+	take := func(cursor string) error {
+		defer s.hooks.cursors.lock(cursor)()
 		if !s.hooks.done(cursor, marks[cursor]) {
-			continue
+			return nil
 		}
-		if err := to.Commit(ctx, exporter.Batch{Cursor: cursor}); err != nil {
+		return to.Commit(ctx, exporter.Batch{Cursor: cursor})
+	}
+	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
+		if err := take(cursor); err != nil {
 			return err
 		}
 	}
@@ -461,6 +463,8 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	var errs []error
 	read, again := map[string]mark{}, time.Duration(0)
+	var due []string          // cursors of pipelines that have ended
+	judge := map[int64]bool{} // pipelines whose end was read, and whose jobs are to be read anew
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
 		m := marks[cursor]
 		if m.Deployment {
@@ -479,7 +483,34 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 			}
 			continue
 		}
+		if r.ended(m) {
+			if f.hooks.cameBefore(cursor, r.listed) && r.knows(m.Pipeline.ID) {
+				r.markedBy(m)
+				judge[m.Pipeline.ID], read[cursor] = true, m
+				continue
+			}
+			due = append(due, cursor)
+			continue
+		}
 		r.markedBy(m)
+		if err := r.marked(ctx, m.Pipeline); err != nil {
+			return err
+		}
+		read[cursor] = m
+	}
+	listed := len(due) > 1
+	if listed {
+		if err := r.many(ctx); err != nil {
+			return err
+		}
+	}
+	for _, cursor := range due {
+		m := marks[cursor]
+		r.markedBy(m)
+		if listed && r.knows(m.Pipeline.ID) {
+			read[cursor] = m
+			continue
+		}
 		err := r.marked(ctx, m.Pipeline)
 		var status *upstream.StatusError
 		switch {
@@ -497,7 +528,7 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	now := r.clock.now()
 	err = r.look(ctx, func(id int64) bool {
 		c, ok := r.cached[id]
-		if !ok || now.Sub(c.judged) < quiet {
+		if !judge[id] && (!ok || now.Sub(c.judged) < quiet) {
 			return false
 		}
 		delete(r.cached, id) // to be read anew
@@ -524,8 +555,8 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	if err := f.forget(ctx, to, read); err != nil {
 		return err
 	}
-	if len(f.cached) > 0 && again == 0 {
-		again = settleDelay
+	if d := f.nextLook(); d > 0 && (again == 0 || d < again) {
+		again = d
 	}
 	if again > 0 {
 		f.hooks.later(again)

@@ -179,15 +179,19 @@ func TestOneTimerAtMostWaitsForPipelinesToSettle(t *testing.T) {
 func TestAWebhookWhosePipelineCannotBeReadIsNotAskedForForEver(t *testing.T) {
 	w := newWorld(t)
 	w.sync()
-	for _, code := range []int{http.StatusForbidden, http.StatusInternalServerError} {
+	end := func(status string) *fakegitlab.Pipeline {
 		from := w.now
-		bad := w.add("failed")
-		w.pass(time.Second)
-		w.add("success")
+		p := w.add(status)
 		w.pass(5 * time.Minute)
 		for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
 			w.send(h)
 		}
+		w.pass(settleDelay)
+		return p
+	}
+	left := func() int { return len(w.journal.Positions("gitlab/gitlab.example.com/hooks/")) }
+	unreadable := func(code, want int) {
+		bad := end("failed")
 		w.fake.Break = func(r *http.Request, rw http.ResponseWriter) bool {
 			if r.URL.Path != fmt.Sprintf("/api/v4/projects/42/pipelines/%d", bad.ID) {
 				return false
@@ -195,26 +199,28 @@ func TestAWebhookWhosePipelineCannotBeReadIsNotAskedForForEver(t *testing.T) {
 			rw.WriteHeader(code)
 			return true
 		}
-		w.pass(settleDelay)
 		err := w.source.SyncNudged(t.Context(), w.graph, w.journal)
-		want := 0
-		if code == http.StatusInternalServerError {
-			want = 1
-		}
-		left := w.journal.Positions("gitlab/gitlab.example.com/hooks/")
-		if len(left) != want || (err != nil) != (want > 0) {
-			t.Errorf("with %d: %v left, want %d, and error %v", code, left, want, err)
+		if left() != want || (err != nil) != (want > 0) {
+			t.Errorf("with %d: %d left, want %d, and error %v", code, left(), want, err)
 		}
 	}
-	w.want(map[string]uint64{"job build success": 2, "first success": 2})
+	unreadable(http.StatusForbidden, 0)
+	end("success")
+	w.later()
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+	unreadable(http.StatusInternalServerError, 1)
+	end("success")
+	w.later() // two are read together, and with them what could not be read alone
+	w.want(map[string]uint64{"job build success": 2, "first success": 2, "job build failure": 2, "first failure": 2})
+	unreadable(http.StatusInternalServerError, 1)
 	w.graph = graphOf(t)
 	w.fake.Break = nil
 	w.sync()
 	if err := w.source.SyncNudged(t.Context(), w.graph, w.journal); err != nil {
 		t.Fatal(err)
 	}
-	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); len(left) != 0 {
-		t.Errorf("of a project that nobody names any more %v is left", left)
+	if left() != 0 {
+		t.Errorf("of a project that nobody names any more %d are left", left())
 	}
 }
 
@@ -528,5 +534,85 @@ func TestAPipelineThatIsDeletedBeforeItSettlesIsForgotten(t *testing.T) {
 	w.sync()
 	if len(f.cached) != 0 {
 		t.Error("the deleted pipeline is kept, and nudges for ever")
+	}
+}
+
+func TestTheLastJobsWebhookDoesNotHideThatItsPipelineHasEnded(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	const pipelines = 300
+	var both sync.WaitGroup
+	for id := range pipelines {
+		for _, body := range []string{
+			`{"object_kind":"pipeline","project":{"id":42},"object_attributes":{"id":%d,"status":"success"}}`,
+			`{"object_kind":"build","project_id":42,"pipeline_id":%d,"build_status":"success"}`,
+		} {
+			both.Go(func() {
+				if _, err := w.source.hook(t.Context(), w.journal, "", "", fmt.Appendf(nil, body, id+1)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	both.Wait()
+	hidden := 0
+	for cursor, m := range w.source.hooks.pending {
+		if text, _ := w.journal.Position(cursor); m.Pipeline.Status != "success" || !strings.Contains(text, `"success"`) {
+			hidden++
+		}
+	}
+	if n := len(w.source.hooks.pending); n != pipelines || hidden > 0 {
+		t.Errorf("of %d pipelines that have ended %d wait to be read, and of %d it is not known that they have ended", pipelines, n, hidden)
+	}
+}
+
+func TestPipelinesThatEndTogetherAreReadTogether(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	for i := range 9 {
+		p := w.add("success")
+		for range 9 {
+			w.attempt(p, fmt.Sprint("job-", len(p.Jobs)), w.now, "success")
+		}
+		w.pass(time.Duration(i) * time.Millisecond)
+	}
+	w.pass(2 * time.Minute)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.api.calls = 0
+	w.later()
+	if w.api.calls > 2 {
+		t.Errorf("the end of nine pipelines of ten jobs cost %d calls, want one for the list of pipelines and one for that of jobs", w.api.calls)
+	}
+	if p, j := w.total(); p != 9 || j != 90 {
+		t.Errorf("counted %d pipelines and %d jobs, want 9 and 90", p, j)
+	}
+	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); len(left) != 0 {
+		t.Errorf("the journal still holds %v", left)
+	}
+	w.sync()
+	if w.api.calls > 2 {
+		t.Errorf("with the polling that follows at once it cost %d calls", w.api.calls)
+	}
+}
+
+func TestWhatPollingHasReadIsNotAskedForByWebhooks(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	from := w.now
+	w.add("success")
+	w.pass(2 * time.Minute)
+	for _, h := range w.fake.Hooks(w.project, from.Add(-time.Second), w.now) {
+		w.send(h)
+	}
+	w.pass(time.Second)
+	w.sync()
+	w.want(map[string]uint64{"job build success": 1, "first success": 1})
+	w.api.calls = 0
+	w.later()
+	if left := w.journal.Positions("gitlab/gitlab.example.com/hooks/"); w.api.calls != 0 || len(left) != 0 {
+		t.Errorf("a pipeline that polling has counted cost %d calls more, and %v is left", w.api.calls, left)
 	}
 }
