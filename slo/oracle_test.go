@@ -50,10 +50,7 @@ func theory(t *testing.T, o slo.Objective, severity slo.Severity, p float64, len
 	t.Helper()
 	var f firing
 	for i, pair := range o.Window.BurnPairs() {
-		threshold, err := strconv.ParseFloat(pair.Threshold(o.Target), 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		threshold := thresholdOf(t, pair, o)
 		long, short := inMinutes(t, pair.Long), inMinutes(t, pair.Short)
 		detect := threshold * long / p
 		if pair.Severity != severity || p <= threshold || detect > float64(length) {
@@ -67,7 +64,16 @@ func theory(t *testing.T, o slo.Objective, severity slo.Severity, p float64, len
 	return f
 }
 
-func inMinutes(t *testing.T, window string) float64 {
+func thresholdOf(t testing.TB, p slo.BurnPair, o slo.Objective) float64 {
+	t.Helper()
+	v, err := strconv.ParseFloat(p.Threshold(o.Target), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func inMinutes(t testing.TB, window string) float64 {
 	t.Helper()
 	n, err := strconv.ParseFloat(window[:len(window)-1], 64)
 	if err != nil {

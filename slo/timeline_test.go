@@ -51,17 +51,21 @@ func newTimeline(t testing.TB) *timeline {
 
 // scrape adds a counter's samples, every interval from a time on, for as long as value gives any; NaN is a missing one.
 func (h *timeline) scrape(series string, from, until time.Time, every time.Duration, value func(at time.Time) float64) {
-	l, err := parser.ParseMetric(series)
-	if err != nil {
-		panic(err) // of the test's own text
-	}
-	tr := &track{labels: l}
+	tr := newTrack(series)
 	for at := from; at.Before(until); at = at.Add(every) {
 		if v := value(at); !math.IsNaN(v) {
 			tr.points = append(tr.points, floatSample{at.UnixMilli(), v})
 		}
 	}
 	h.add(tr)
+}
+
+func newTrack(series string) *track {
+	l, err := parser.ParseMetric(series)
+	if err != nil {
+		panic(err) // of the test's own text
+	}
+	return &track{labels: l}
 }
 
 func (h *timeline) add(tr *track) {
