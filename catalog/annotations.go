@@ -12,7 +12,7 @@ selector  = matcher { "," matcher } ;
 matcher   = label ( "=" | "!=" | "=~" | "!~" ) string ;
 hours     = days clock "-" clock [ zone ] ;
 days      = day [ "-" day ] { "," day [ "-" day ] } ;
-`
+` + compositeGrammar
 
 // An Annotation describes one key of Sightline's annotations.
 type Annotation struct {
@@ -26,6 +26,7 @@ const (
 	onEntity    = "entity"                // everything but groups, users and locations
 	onInherited = "entity, system, group" // the same, and a group or system hands it down
 	onOwner     = "group, user"
+	onWhole     = "system, group"
 )
 
 // AnnotationTable lists all keys that Parse knows, in the order of the documentation.
@@ -33,6 +34,7 @@ func AnnotationTable() []Annotation {
 	return []Annotation{
 		{"profile", onEntity, `http-service`, "which set of indicators applies; the default depends on kind and spec.type"},
 		{"objective.<indicator>", onInherited, `"99.9", "99@300ms", "95@10m", "off"`, "target in percent, and for threshold indicators the threshold; off removes a default"},
+		{"composite.<name>", onWhole, `"99.9 weighted availability", "worst-of latency"`, "an objective made of others: of every entity of the system, or that the group owns, or of those that are named; see docs/composites.md"},
 		{"window", onInherited, `"30d", "calendar-month"`, "budget window of all objectives, at least 7d; calendar weeks, months and quarters are those of slo.timezone in the configuration"},
 		{"window.<indicator>", onInherited, `28d`, "budget window of one objective"},
 		{"selector", onEntity, `job="checkout",namespace="shop"`, "Prometheus label matchers that find the entity's series, without braces"},

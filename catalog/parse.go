@@ -74,8 +74,11 @@ func (p *parser) annotation(name string) {
 	}
 	if k := p.entity.Ref.Kind; !allowedOn(on, k) {
 		hint := "put it on a component, resource, API, template or system"
-		if on == onOwner {
+		switch on {
+		case onOwner:
 			hint = "put it on the group that owns the " + k
+		case onWhole:
+			hint = "put it on the system of the " + k + ", or on the group that owns it"
 		}
 		p.bad("annotation-kind", hint, "%s has no meaning on a %s", p.key, k)
 		return
@@ -105,6 +108,8 @@ func (p *parser) annotation(name string) {
 		s.Profile = p.value
 	case "objective":
 		p.objective(indicator)
+	case "composite":
+		p.composite(indicator)
 	case "window":
 		if w, ok := p.window(); ok && dotted {
 			put(p, &s.Windows, indicator, w)
@@ -475,6 +480,8 @@ func allowedOn(on, kind string) bool {
 		return owner
 	case onInherited:
 		return kind != "user" && kind != "location"
+	case onWhole:
+		return kind == "system" || kind == "group"
 	default:
 		return !owner && kind != "location"
 	}

@@ -129,6 +129,22 @@ var values = map[string]struct {
 			"https://hooks.slack.com/services/T0/B0/X": {"receiver-secret", "replace the secret"}, "xoxb-1-2": {"receiver-secret", ""}, "#a\n#b": {"receiver-value", ""},
 		},
 	},
+	"composite.<name>": {
+		kind: "system", key: "composite.checkout-path",
+		good: map[string]Settings{
+			"99.9 weighted availability": {Composites: map[string]CompositeSetting{"checkout_path": {Percent: "99.9", Parts: []CompositePart{{Weight: "1", Indicator: "availability"}}}}},
+			"99 weighted 2.5 * pod-ready of checkout,latency of api:shop/ledger": {Composites: map[string]CompositeSetting{"checkout_path": {Percent: "99", Parts: []CompositePart{
+				{Weight: "2.5", Indicator: "pod_ready", Entity: Ref{"component", "default", "checkout"}}, {Weight: "1", Indicator: "latency", Entity: Ref{"api", "shop", "ledger"}},
+			}}}},
+			"worst-of availability, latency": {Composites: map[string]CompositeSetting{"checkout_path": {WorstOf: true, Parts: []CompositePart{{Weight: "1", Indicator: "availability"}, {Weight: "1", Indicator: "latency"}}}}},
+		},
+		bad: map[string][2]string{
+			"99.9": {"composite-syntax", "weighted availability"}, "worst-of": {"composite-syntax", ""}, "99,9 weighted availability": {"composite-percent", `"99.9"`}, "100 weighted availability": {"composite-percent", ""},
+			"worst-of 2*availability": {"composite-weight", `"availability"`}, "99 weighted -1*availability": {"composite-weight", "more than 0"}, "99 weighted 0.0*availability": {"composite-weight", ""}, "99 weighted 1e9*availability": {"composite-weight", ""},
+			"99 weighted availability of a:b:c/d/e": {"composite-entity", "component:default/checkout"}, "99 weighted availability from checkout": {"composite-syntax", ""}, "99 weighted availability,": {"composite-syntax", ""},
+			"99 weighted Availability": {"indicator-name", "lower-case"}, "99 weighted latency, 2*latency": {"composite-twice", "keep one"},
+		},
+	},
 	"office-hours": {
 		kind: "group",
 		good: map[string]Settings{
@@ -180,7 +196,7 @@ func TestEveryAnnotationIsReadOrExplained(t *testing.T) {
 			wrong := "group"
 			if a.On == onInherited {
 				wrong = "user"
-			} else if a.On == onOwner {
+			} else if a.On == onOwner || a.On == onWhole {
 				wrong = "component"
 			}
 			for value := range v.good {
@@ -199,8 +215,8 @@ func TestEveryAnnotationIsReadOrExplained(t *testing.T) {
 
 func TestAnExampleOfTheTableIsAGoodValue(t *testing.T) {
 	for _, a := range AnnotationTable() {
-		kind, key := "component", strings.NewReplacer("<indicator>", "latency", "<kind>", "slack").Replace(a.Key)
-		if a.On == onOwner {
+		kind, key := "component", strings.NewReplacer("<indicator>", "latency", "<kind>", "slack", "<name>", "all").Replace(a.Key)
+		if a.On == onOwner || a.On == onWhole {
 			kind = "group"
 		}
 		examples := []string{a.Example}

@@ -12,6 +12,7 @@ type ObjectiveSetting struct {
 type Settings struct {
 	Profile     string
 	Objectives  map[string]ObjectiveSetting
+	Composites  map[string]CompositeSetting
 	Window      string            // canonical: "30d" ("4w" becomes "28d"), "calendar-month", …
 	Windows     map[string]string // by indicator
 	Selector    string            // canonical PromQL matchers without braces, e.g. job="checkout",namespace="shop"

@@ -140,6 +140,9 @@ func newCompiler(g *catalog.Graph, objectives []slo.Objective, opts Options) *co
 	}
 	for i := range objectives {
 		o := &objectives[i]
+		if o.Composite != nil { // it stands on the boards of its system and its owner
+			continue
+		}
 		c.byEntity[o.Entity] = append(c.byEntity[o.Entity], o)
 	}
 	for r := range c.byEntity {

@@ -23,6 +23,10 @@ type Options struct {
 func Compile(ctx context.Context, g *catalog.Graph, lib *slo.Library, problems []catalog.Problem, opts Options) (*Plan, []slo.Objective, error) {
 	objectives, found := slo.Build(g, lib, opts.SLO)
 	problems = append(append([]catalog.Problem(nil), problems...), found...)
+	if opts.Sloth {
+		objectives, found = slo.WithoutComposites(objectives)
+		problems = append(problems, found...)
+	}
 	routes, found := alerts.Build(g, opts.Alerts)
 	problems = append(problems, found...)
 	boards, found := dashboards.Build(g, objectives, opts.Dashboards)

@@ -46,6 +46,7 @@ func Build(g *catalog.Graph, lib *Library, opts Options) ([]Objective, []catalog
 			b.entity(e)
 		}
 	}
+	b.composites()
 	slices.SortFunc(b.out, func(x, y Objective) int {
 		return cmp.Or(x.Entity.Compare(y.Entity), cmp.Compare(x.Indicator, y.Indicator))
 	})
@@ -166,7 +167,7 @@ func (b *builder) noTraffic(e *catalog.Entity, made []Objective) {
 	}
 }
 
-func keys(m map[string]bool) func(func(string) bool) {
+func keys[V any](m map[string]V) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		for k := range m {
 			if !yield(k) {

@@ -236,7 +236,7 @@ func (r *exclusionReader) objectives(root *yaml.Node) []*Objective {
 	wanted := r.doc["indicator"]
 	for i := range r.b.out {
 		o := &r.b.out[i]
-		if of := map[string]catalog.Ref{"entity": o.Entity, "owner": o.Owner, "system": o.System}[key]; of != ref {
+		if of := map[string]catalog.Ref{"entity": o.Entity, "owner": o.Owner, "system": o.System}[key]; of != ref || o.Composite != nil { // a composite follows its members
 			continue
 		}
 		indicators[o.Indicator] = true

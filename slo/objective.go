@@ -52,6 +52,8 @@ type Objective struct {
 	ErrorQuery string // PromQL of the rate of bad events; "$window" stands for the range, as in rate(x[$window])
 	TotalQuery string // PromQL of the rate of all events
 
+	Composite *Composite // what it is made of, instead of queries; nil for others
+
 	NoTraffic   NoTraffic
 	MinEvents   int      // fewest events in the long window before an alert may fire; 0 means no such guard
 	MaxSeverity Severity // highest severity that may fire: page, ticket or off

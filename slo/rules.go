@@ -82,6 +82,9 @@ func (c *compiler) compile(out []RuleGroup, o *Objective, opts RuleOptions) []Ru
 	if o.Window.Length() == 0 {
 		return out
 	}
+	if o.Composite != nil {
+		return c.composite(out, o, opts)
+	}
 	base, errorQuery, totalQuery := o.base(opts)
 	c.o, c.first = o, len(c.rules)
 	t := &c.text

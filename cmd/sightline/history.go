@@ -167,6 +167,7 @@ func (f *historyFlags) pick(all []slo.Objective) ([]slo.Objective, error) {
 	indicator := strings.ReplaceAll(f.indicator, "-", "_")
 	var out []slo.Objective
 	var names []string
+	all = slices.DeleteFunc(slices.Clone(all), func(o slo.Objective) bool { return o.Composite != nil }) // it has no events of its own
 	for _, o := range all {
 		names = append(names, o.Entity.String()+" "+o.Indicator)
 		if f.entity != "" && f.entity != o.Entity.Name && f.entity != o.Entity.String() || indicator != "" && indicator != o.Indicator {
