@@ -46,7 +46,7 @@ func AnnotationTable() []Annotation {
 		{"alerting", onInherited, `page`, "highest severity of all alerts: page, ticket or off"},
 		{"alerting.<indicator>", onInherited, `ticket`, "highest severity of the alerts of one indicator"},
 		{"runbook", onEntity, `https://runbooks.example.com/checkout`, "URL that goes on alerts, dashboards and the Backstage tab"},
-		{"slo-ref", onEntity, `./slo.yaml`, "OpenSLO v1 or sloth prometheus/v1 document beside catalog-info.yaml"},
+		{"slo-ref", onEntity, `./slo.yaml`, "OpenSLO v1, sloth prometheus/v1 or Pyrra v1alpha1 document beside catalog-info.yaml"},
 		{"slo", onEntity, `{$text: ./slo.yaml}`, "the same document, put in place by Backstage"},
 		{"pipelines", onEntity, `all`, "which pipelines of a shared project are this entity's: all, or a name pattern such as deploy-*"},
 		{"receiver.<kind>", onOwner, `"#team-pay"`, "where the team's alerts go, for the kinds slack, msteams, pagerduty, opsgenie, email and webhook: a channel, an address or the name of a secret, never a secret"},

@@ -50,7 +50,7 @@ type documentReader struct {
 	problems []catalog.Problem
 }
 
-// readDocument reads the SLOs of a sloth prometheus/v1 or OpenSLO v1 document, which may be several YAML documents.
+// readDocument reads the SLOs of a sloth prometheus/v1, OpenSLO v1 or Pyrra v1alpha1 document, which may be several YAML documents.
 // Whatever it does not carry over exactly is a Problem: an error where an SLO is lost, a warning where a part of it is,
 // a note where Sightline has its own way. The document belongs to the entity.
 func readDocument(entity catalog.Ref, body []byte) ([]documentSLO, []catalog.Problem) {
@@ -62,7 +62,7 @@ func readDocument(entity catalog.Ref, body []byte) ([]documentSLO, []catalog.Pro
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
 			if n == 0 {
-				r.say(nil, catalog.SeverityError, "slo-document-syntax", "the document is empty", "write a sloth prometheus/v1 or OpenSLO v1 document")
+				r.say(nil, catalog.SeverityError, "slo-document-syntax", "the document is empty", "write a sloth prometheus/v1, OpenSLO v1 or Pyrra v1alpha1 document")
 			}
 			break
 		}
@@ -74,23 +74,49 @@ func readDocument(entity catalog.Ref, body []byte) ([]documentSLO, []catalog.Pro
 		if len(doc.Content) == 0 {
 			continue
 		}
-		root := doc.Content[0]
-		version, api := scalar(lookup(root, "version")), scalar(lookup(root, "apiVersion"))
-		switch {
-		case version == "prometheus/v1":
-			r.sloth(root)
-		case api == "openslo/v1":
-			open = append(open, root)
-		case strings.HasPrefix(api, "sloth.slok.dev/"):
-			r.say(lookup(root, "apiVersion"), catalog.SeverityError, "slo-document-version", "Kubernetes objects of sloth are not read", `write the spec as a document of its own, with version: "prometheus/v1"`)
-		case strings.HasPrefix(api, "openslo"):
-			r.say(lookup(root, "apiVersion"), catalog.SeverityError, "slo-document-version", fmt.Sprintf("OpenSLO documents of version %q are not read", api), `write apiVersion: openslo/v1`)
-		default:
-			r.say(root, catalog.SeverityError, "slo-document-version", "this is neither a sloth nor an OpenSLO document", `it begins with version: "prometheus/v1" or apiVersion: openslo/v1`)
-		}
+		open = append(open, r.object(doc.Content[0])...)
 	}
 	r.openSLO(open)
 	return r.slos, r.problems
+}
+
+// object reads one object, or gives it back where it is OpenSLO's, of which one may refer to others.
+func (r *documentReader) object(root *yaml.Node) []*yaml.Node {
+	version, api := scalar(lookup(root, "version")), scalar(lookup(root, "apiVersion"))
+	switch {
+	case version == "prometheus/v1":
+		r.sloth(root)
+	case api == "openslo/v1":
+		return []*yaml.Node{root}
+	case strings.HasPrefix(api, "pyrra.dev/"):
+		r.pyrra(root)
+	case api == "v1" && scalar(lookup(root, "kind")) == "List":
+		return r.list(root)
+	case strings.HasPrefix(api, "sloth.slok.dev/"):
+		r.say(lookup(root, "apiVersion"), catalog.SeverityError, "slo-document-version", "Kubernetes objects of sloth are not read", `write the spec as a document of its own, with version: "prometheus/v1"`)
+	case strings.HasPrefix(api, "openslo"):
+		r.say(lookup(root, "apiVersion"), catalog.SeverityError, "slo-document-version", fmt.Sprintf("OpenSLO documents of version %q are not read", api), `write apiVersion: openslo/v1`)
+	default:
+		r.say(root, catalog.SeverityError, "slo-document-version", "this is neither a sloth, nor an OpenSLO, nor a Pyrra document", `it begins with version: "prometheus/v1", apiVersion: openslo/v1 or apiVersion: pyrra.dev/v1alpha1`)
+	}
+	return nil
+}
+
+// list reads what kubectl writes of several objects.
+func (r *documentReader) list(root *yaml.Node) (open []*yaml.Node) {
+	items := lookup(root, "items")
+	if items.Kind != yaml.SequenceNode || len(items.Content) == 0 {
+		r.say(root, catalog.SeverityError, "slo-document-syntax", "the list has no items", "")
+		return nil
+	}
+	for _, n := range items.Content {
+		if n = resolve(n); scalar(lookup(n, "kind")) == "List" {
+			r.say(n, catalog.SeverityError, "slo-document-syntax", "a list in a list is not read", "")
+			continue
+		}
+		open = append(open, r.object(n)...)
+	}
+	return open
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+):`)
