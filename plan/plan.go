@@ -13,6 +13,7 @@ const (
 	KindAlertmanager Kind = "alertmanager"
 	KindDashboard    Kind = "dashboard"
 	KindProblems     Kind = "problems"
+	KindDocument     Kind = "document" // objectives in a form of others
 )
 
 // An Artifact is one generated file or object. Path is slash separated and relative to the output folder.

@@ -67,9 +67,25 @@ func without(n *yaml.Node, key string) (rest, value *yaml.Node) {
 }
 
 func (r *documentReader) slothLabels(n *yaml.Node, labels map[string]string) {
-	if len(labels) > 0 {
+	if others(labels) {
 		r.leftOut(lookup(n, "labels"), false, "the labels are left out: series and alerts carry entity, owner and system", "remove them, or join sightline_entity_info")
 	}
+}
+
+// others tells whether there are labels that Sightline does not set itself.
+func others(labels map[string]string) bool {
+	for name, value := range labels {
+		switch name {
+		case "entity", "owner", "system", "sloth_id", "sloth_service", "sloth_slo":
+		case "severity":
+			if value != string(SeverityPage) && value != string(SeverityTicket) {
+				return true
+			}
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 func (r *documentReader) slothPlugins(n *yaml.Node, p slothv1.SLOPlugins) {
@@ -126,10 +142,10 @@ func (r *documentReader) runbook(n *yaml.Node, address string) string {
 }
 
 func (r *documentReader) slothAlerting(n *yaml.Node, a slothv1.Alerting, out *documentSLO) {
-	if a.Name != "" {
+	if a.Name != "" && a.Name != AlertBurn {
 		r.leftOut(lookup(n, "name"), true, "the name of the alert is left out: "+ownAlerts, "")
 	}
-	if len(a.Labels) > 0 {
+	if others(a.Labels) {
 		r.leftOut(lookup(n, "labels"), true, "the labels of the alert are left out: "+ownAlerts, "set receivers on the owner")
 	}
 	for _, key := range slices.Sorted(maps.Keys(a.Annotations)) {
@@ -143,7 +159,7 @@ func (r *documentReader) slothAlerting(n *yaml.Node, a slothv1.Alerting, out *do
 		}
 	}
 	for key, alert := range map[string]slothv1.Alert{"page_alert": a.PageAlert, "ticket_alert": a.TicketAlert} {
-		if len(alert.Labels)+len(alert.Annotations) > 0 {
+		if others(alert.Labels) || len(alert.Annotations) > 0 {
 			r.leftOut(lookup(n, key), true, "the labels and annotations of the "+key+" are left out: "+ownAlerts, "set receivers on the owner")
 		}
 	}

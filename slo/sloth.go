@@ -28,27 +28,10 @@ func SlothGroups(ctx context.Context, o Objective) ([]RuleGroup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start sloth's generator: %w", err)
 	}
-	objective, err := strconv.ParseFloat(o.Target.Percent(), 64)
+	spec, err := slothSpec(&o)
 	if err != nil {
-		return nil, fmt.Errorf("read target: %w", err)
+		return nil, err
 	}
-	labels := map[string]string{"entity": o.Entity.String()}
-	for k, v := range map[string]string{"owner": o.Owner.String(), "system": o.System.String()} {
-		if v != "" {
-			labels[k] = v
-		}
-	}
-	alertLabels := maps.Clone(labels)
-	maps.Copy(alertLabels, map[string]string{"sloth_id": o.ID(), "sloth_service": o.Service(), "sloth_slo": o.Indicator})
-	query := func(q string) string { return strings.ReplaceAll(q, "$window", "{{.window}}") }
-	alert := func(s Severity) slothv1.Alert {
-		return slothv1.Alert{Disable: o.MaxSeverity == SeverityOff || s == SeverityPage && o.MaxSeverity == SeverityTicket, Labels: map[string]string{"severity": string(s)}}
-	}
-	spec := slothv1.Spec{Version: slothv1.Version, Service: o.Service(), Labels: labels, SLOs: []slothv1.SLO{{
-		Name: o.Indicator, Description: o.Title, Objective: objective,
-		SLI:      slothv1.SLI{Events: &slothv1.SLIEvents{ErrorQuery: query(o.ErrorQuery), TotalQuery: query(o.TotalQuery)}},
-		Alerting: slothv1.Alerting{Name: AlertBurn, Labels: alertLabels, PageAlert: alert(SeverityPage), TicketAlert: alert(SeverityTicket)},
-	}}}
 	res, err := gen.GenerateFromSlothV1(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("generate with sloth: %w", err)
@@ -74,4 +57,29 @@ func SlothGroups(ctx context.Context, o Objective) ([]RuleGroup, error) {
 		}
 	}
 	return out, nil
+}
+
+// slothSpec is an objective as a document of sloth's.
+func slothSpec(o *Objective) (slothv1.Spec, error) {
+	objective, err := strconv.ParseFloat(o.Target.Percent(), 64)
+	if err != nil {
+		return slothv1.Spec{}, fmt.Errorf("read target: %w", err)
+	}
+	labels := map[string]string{"entity": o.Entity.String()}
+	for k, v := range map[string]string{"owner": o.Owner.String(), "system": o.System.String()} {
+		if v != "" {
+			labels[k] = v
+		}
+	}
+	alertLabels := maps.Clone(labels)
+	maps.Copy(alertLabels, map[string]string{"sloth_id": o.ID(), "sloth_service": o.Service(), "sloth_slo": o.Indicator})
+	query := func(q string) string { return strings.ReplaceAll(q, "$window", "{{.window}}") }
+	alert := func(s Severity) slothv1.Alert {
+		return slothv1.Alert{Disable: o.MaxSeverity == SeverityOff || s == SeverityPage && o.MaxSeverity == SeverityTicket, Labels: map[string]string{"severity": string(s)}}
+	}
+	return slothv1.Spec{Version: slothv1.Version, Service: o.Service(), Labels: labels, SLOs: []slothv1.SLO{{
+		Name: o.Indicator, Description: o.Title, Objective: objective,
+		SLI:      slothv1.SLI{Events: &slothv1.SLIEvents{ErrorQuery: query(o.ErrorQuery), TotalQuery: query(o.TotalQuery)}},
+		Alerting: slothv1.Alerting{Name: AlertBurn, Labels: alertLabels, PageAlert: alert(SeverityPage), TicketAlert: alert(SeverityTicket)},
+	}}}, nil
 }

@@ -10,5 +10,6 @@ func newSLO(env environment) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	cmd.AddCommand(newSLOStatus(env), newSLOReport(env), newSLOSuggest(env))
+	cmd.AddCommand(newSLOExport(env))
 	return cmd
 }
