@@ -54,6 +54,29 @@ func pastStore(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], srv.URL)
 }
 
+// liveStore is the command live NAME: it starts a Prometheus whose URL is $NAME and which has scraped the service "checkout" each
+// minute until now, and whose rules are of an objective that no catalog has.
+func liveStore(ts *testscript.TestScript, _ bool, args []string) {
+	e, err := engine.Open(engine.Options{Path: filepath.Join(ts.MkAbs("."), "live")})
+	ts.Check(err)
+	var samples []engine.Sample
+	now := time.Now().Truncate(time.Second)
+	for m := -10; m <= 0; m++ {
+		at := now.Add(time.Duration(m) * time.Minute)
+		for _, s := range []engine.Series{counter("200", ""), counter("", "0.5"), counter("", "+Inf")} {
+			samples = append(samples, engine.Sample{Labels: s.Labels, Value: float64(100 + m), Time: at})
+		}
+		samples = append(samples, engine.Sample{Labels: map[string]string{"__name__": "slo:objective:ratio", "sloth_id": "component.default.gone-availability", "entity": "component:default/gone", "sloth_slo": "availability"}, Value: 0.99, Time: at})
+	}
+	ts.Check(e.Append(context.Background(), samples))
+	srv := httptest.NewServer(e.QueryHandler())
+	ts.Defer(func() {
+		srv.Close()
+		e.Close()
+	})
+	ts.Setenv(args[0], srv.URL)
+}
+
 func counter(code, le string) engine.Series {
 	name := "http_server_request_duration_seconds_count"
 	if le != "" {

@@ -138,20 +138,30 @@ func library(c *config.Config) (*slo.Library, error) {
 }
 
 // compile loads a catalog and compiles it.
-func compile(ctx context.Context, c *config.Config, sloth bool) (*plan.Plan, []slo.Objective, error) {
+func compile(ctx context.Context, c *config.Config, sloth bool, adjust ...func(*plan.Options)) (*plan.Plan, []slo.Objective, error) {
+	_, p, objectives, err := compileGraph(ctx, c, sloth, adjust...)
+	return p, objectives, err
+}
+
+// compileGraph is compile, and gives the catalog as well.
+func compileGraph(ctx context.Context, c *config.Config, sloth bool, adjust ...func(*plan.Options)) (*catalog.Graph, *plan.Plan, []slo.Objective, error) {
 	lib, err := library(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	g, problems, err := loadCatalog(ctx, c, upstream.NewPool())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	opts, err := compileOptions(c, sloth)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return plan.Compile(ctx, g, lib, problems, opts)
+	for _, f := range adjust {
+		f(&opts)
+	}
+	p, objectives, err := plan.Compile(ctx, g, lib, problems, opts)
+	return g, p, objectives, err
 }
 
 // failOn gives the exit error of problems: those at least as bad as the level fail.

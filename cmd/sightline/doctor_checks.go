@@ -428,7 +428,11 @@ func (d *doctor) storeCheck() (check, error) {
 	return d.remoteCheck("store", st.URL, upstream.Options{TokenFile: st.TokenFile, CAFile: st.CAFile}, func(ctx context.Context, c *upstream.Client) upstream.Findings {
 		o := d.storeOptions("store.url")
 		o.Tenant = st.Tenant
-		return remote.Examine(ctx, c, o)
+		out := remote.Examine(ctx, c, o)
+		if c.Answered() {
+			d.examineReality(ctx, &out, remote.Options{URL: st.URL, TokenFile: st.TokenFile, CAFile: st.CAFile, Tenant: st.Tenant, Timeout: askTimeout})
+		}
+		return out
 	})
 }
 

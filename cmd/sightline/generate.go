@@ -14,7 +14,7 @@ import (
 )
 
 func newGenerate(env environment) *cobra.Command {
-	var conf, out, rules, fail string
+	var conf, out, rules, fail, prometheus string
 	var paths []string
 	var force bool
 	var manifests manifestFlags
@@ -40,7 +40,14 @@ that an earlier run made are replaced or deleted.`,
 			}
 			bar := newProgress(env.stderr, false)
 			bar.say("compiling the catalog ...")
-			p, _, err := compile(cmd.Context(), c, rules == "sloth")
+			var anchored bool
+			if prometheus != "" {
+				if anchored, err = knowsAnchored(cmd.Context(), prometheus); err != nil {
+					bar.done()
+					return err
+				}
+			}
+			p, _, err := compile(cmd.Context(), c, rules == "sloth", func(o *plan.Options) { o.Rules.Anchored = anchored })
 			bar.done()
 			if err != nil {
 				return err
@@ -75,6 +82,7 @@ that an earlier run made are replaced or deleted.`,
 	f.StringArrayVar(&paths, "catalog", nil, "file, folder or glob of catalog-info.yaml files; repeatable")
 	f.StringVar(&conf, "config", "", "configuration file, the one that serve takes (optional)")
 	f.StringVar(&out, "out", "", "folder to write to")
+	f.StringVar(&prometheus, "prometheus", "", "Prometheus that will evaluate the rules: asked whether it knows the modifier anchored, which counts every event")
 	f.StringVar(&rules, "rules", "exact", "exact (two-series rules) or sloth (what sloth generates)")
 	manifests.flags(f)
 	f.BoolVar(&force, "force", false, "also when a large part of the files would be deleted")

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: fakeTargets, Cmds: map[string]func(*testscript.TestScript, bool, []string){"answer": answer, "expand": expand, "past": pastStore, "wellformed": wellformed}})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: fakeTargets, Cmds: map[string]func(*testscript.TestScript, bool, []string){"answer": answer, "expand": expand, "past": pastStore, "live": liveStore, "wellformed": wellformed}})
 }
 
 // answer NAME FOLDER starts a server whose URL is $NAME: a request of /a/b gets the file FOLDER/a/b or FOLDER/a/b/index, or
