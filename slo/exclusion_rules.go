@@ -13,7 +13,7 @@ import (
 //
 // A sample holds the events of its base window, which a scrape saw up to one interval late, and a step sees it up to one step
 // later. A step is left out when its sample can hold an event of the minutes that are left out. So these never count; of the
-// minutes beside them, as many as the base window, a scrape and a step are long, some count in part.
+// minutes before and after them, as many as the base window, a scrape and a step are long, some count in part.
 
 // A folding is how a recorded series is summed over a window: open, series and matchers, from, window, to.
 type folding struct{ open, from, to, factor string }

@@ -130,7 +130,7 @@ func TestACorrectionLeavesItsMinutesOutOfTheBudget(t *testing.T) {
 			// Of a correction of half an hour the other half still counts, but for what shares base samples with it.
 			half := o
 			half.Exclusions = []slo.Exclusion{excluded(slo.ExclusionCorrection, from-20, from+30)}
-			most, least := r.counted(0, 1100, [2]int{from - 20, from + 30}), r.counted(0, 1100, [2]int{from - 25, from + 30 + 11})
+			most, least := r.counted(0, 1100, [2]int{from - 20 - 11, from + 30}), r.counted(0, 1100, [2]int{from - 20, from + 30 + 11})
 			if got := ratio(1100, slo.Groups(half, slo.RuleOptions{})[1:]); got < 0.995*least || got > 1.005*most {
 				t.Errorf("half corrected: error ratio %.6f, want between %.6f and %.6f", got, least, most)
 			}
@@ -260,5 +260,18 @@ func TestAnObjectiveKnowsItsExcludedMinutes(t *testing.T) {
 		if x.Kind != want || ok != (want != "") {
 			t.Errorf("minute %d is excluded by %q, want %q", m, x.Kind, want)
 		}
+	}
+}
+
+func TestBacktestLeavesExclusionsOut(t *testing.T) {
+	o := objective(t, "payments")
+	h := history(1440, during(601, 661, 300, 0), always(600)) // a base sample holds the minutes before it
+	if r := slo.Backtest(&o, h, targets(t, "99.9"), slo.BacktestOptions{}); len(r.Outcomes[0].Alerts) == 0 || r.Attained == 1 {
+		t.Fatalf("without an exclusion: %+v", r)
+	}
+	o.Exclusions = []slo.Exclusion{excluded(slo.ExclusionCorrection, 600, 660)}
+	r := slo.Backtest(&o, h, targets(t, "99.9"), slo.BacktestOptions{})
+	if len(r.Outcomes[0].Alerts) > 0 || r.Attained != 1 || r.Outcomes[0].Spent != 0 || r.Missing != 0 {
+		t.Errorf("with the hour left out: %+v", r)
 	}
 }
