@@ -135,6 +135,7 @@ type Observation struct {
 	Labels  []string // the values of the kind's own labels, in its order
 	Value   float64
 	At      time.Time // when it happened
+	From    time.Time // nothing with the ID is older, and it is the same however often it comes again; zero: At is
 	OfTask  bool      // counts with the task of the same ID in the same batch, if that counts; it needs no record of its own
 	Declare bool      // makes the series exist, at 0 if it is a counter, and counts nothing; needs no ID
 }
@@ -153,6 +154,24 @@ func (o *Observation) Check() error {
 		return fmt.Errorf("observation %q of kind %q has the value %v", o.ID, o.Kind, o.Value)
 	}
 	return nil
+}
+
+// ComesAgain tells that no time says whether it may have been counted: a commit can be deployed again, and a job fail and pass
+// again for it, after years. Its record is kept for ever.
+func (o *Observation) ComesAgain() bool { return slices.Contains(comingAgain, o.Kind) }
+
+var comingAgain = []ObservationKind{LeadTime, FlakyTasks}
+
+// Counted gives the time before which a record of it that is gone means that it was counted, and until when the record is
+// needed for that.
+func (o *Observation) Counted() (from, until time.Time) {
+	if o.From.IsZero() {
+		return o.At, o.At
+	}
+	if o.From.After(o.At) { // somebody's clock was wrong
+		return o.From, o.From
+	}
+	return o.From, o.At
 }
 
 // Repeatable tells that taking it once more changes nothing: of a gauge the latest value stands.

@@ -29,13 +29,13 @@ func (l logged) WithAttrs([]slog.Attr) slog.Handler { return l }
 
 func TestTheJournalForgetsOldJobsAndKeepsTheirCounts(t *testing.T) {
 	dir, now := t.TempDir(), time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	j, err := journal.Open(filepath.Join(dir, "journal.db"), journal.Options{Now: func() time.Time { return now.Add(-tasksKept - time.Hour) }})
+	j, err := journal.Open(filepath.Join(dir, "journal.db"), journal.Options{Now: func() time.Time { return now.Add(-recordsKept - time.Hour) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	job := exporter.Run{
 		ID: exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: "42/job/1"}, Level: exporter.LevelTask, Pipeline: "deploy", Name: "build",
-		Finished: now.Add(-tasksKept - time.Hour), State: exporter.StateFinished, Result: exporter.ResultSuccess,
+		Finished: now.Add(-recordsKept - time.Hour), State: exporter.StateFinished, Result: exporter.ResultSuccess,
 	}
 	if err := j.Commit(t.Context(), exporter.Batch{Runs: []exporter.Run{job}}); err != nil {
 		t.Fatal(err)

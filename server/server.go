@@ -327,8 +327,9 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 const (
-	// tasksKept is how long the journal remembers each job and step that was counted: longer than sources look back by default.
-	tasksKept    = 90 * 24 * time.Hour
+	// recordsKept is how long the journal remembers each job, step and observation that was counted: longer than sources look
+	// back by default.
+	recordsKept  = 90 * 24 * time.Hour
 	compactEvery = 24 * time.Hour
 )
 
@@ -338,7 +339,7 @@ func (s *Server) compactJournal(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		start := time.Now()
-		n, err := s.journal.Compact(ctx, s.opts.Now().Add(-tasksKept))
+		n, err := s.journal.Compact(ctx, s.opts.Now().Add(-recordsKept))
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -79,7 +79,10 @@ type job struct {
 	Tags         []string   `json:"tag_list"`
 	Artifacts    []artifact `json:"artifacts"`
 	WebURL       string     `json:"web_url"`
-	Pipeline     struct {
+	Commit       struct {
+		Committed stamp `json:"committed_date"`
+	} `json:"commit"`
+	Pipeline struct {
 		ID     int64  `json:"id"`
 		Source string `json:"source"`
 	} `json:"pipeline"`

@@ -51,6 +51,7 @@ type ended struct {
 	Ref  string    `json:"ref"`
 	SHA  string    `json:"sha"`
 	Name string    `json:"name,omitempty"`
+	From time.Time `json:"from,omitzero"` // when the commit was made
 	Made time.Time `json:"made,omitzero"`
 	At   time.Time `json:"at"`
 }
@@ -76,7 +77,10 @@ func (r *reading) firstResults(row pipeline, jobs []job, fs []finish) {
 		if f.kind != exporter.AttemptFirst || f.result == exporter.ResultCancellation || f.result == exporter.ResultSkip {
 			continue
 		}
-		e := ended{row.Ref, row.SHA, row.Name, row.Created.Time, f.at}
+		e := ended{Ref: row.Ref, SHA: row.SHA, Name: row.Name, Made: row.Created.Time, At: f.at}
+		if len(jobs) > 0 {
+			e.From = jobs[0].Commit.Committed.Time
+		}
 		if f.at.Before(r.Start) {
 			r.firstOfCommit(e)
 			continue
@@ -97,7 +101,7 @@ func (r *reading) firstOfCommit(e ended) {
 	run := r.describe(pipeline{Name: e.Name}, nil)
 	r.saw(exporter.Observation{
 		ID: r.commitID(e.SHA), Kind: exporter.FirstFeedback, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{"commit"},
-		Value: max(e.At.Sub(e.Made).Seconds(), 0), At: e.At,
+		Value: max(e.At.Sub(e.Made).Seconds(), 0), At: e.At, From: e.From,
 	})
 }
 
@@ -165,7 +169,7 @@ func (r *reading) mergeRequests(ctx context.Context) error {
 			}
 			r.saw(exporter.Observation{
 				ID: r.runID("merge_request", iid), Kind: exporter.FirstFeedback, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{"merge_request"},
-				Value: e.At.Sub(m.At).Seconds(), At: e.At,
+				Value: e.At.Sub(m.At).Seconds(), At: e.At, From: m.At,
 			})
 			delete(fb.Opened, iid)
 		}

@@ -115,7 +115,7 @@ func (r *reading) testCases(want *report, s *summary) {
 		id.Key += "/tests/" + c.result
 		o := exporter.Observation{
 			ID: id, Kind: exporter.TestCases, Entity: run.Entity, Owner: run.Owner, System: run.System, Labels: []string{run.Pipeline, c.result},
-			Value: n, At: want.Ended, // 0 counts, too: of a later summary nothing does
+			Value: n, At: want.Ended, From: want.Pipeline.Created.Time, // 0 counts, too: of a later summary nothing does
 		}
 		if want.History {
 			r.seen.past = append(r.seen.past, o)

@@ -640,7 +640,7 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 		}
 		return false, nil
 	}
-	if mark := c.tx.Bucket(bucketMeta).Get(watermark(r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
+	if mark := c.tx.Bucket(bucketMeta).Get(watermark(recordTask, r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
 		return false, nil // its record may have been compacted away
 	}
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 17), uint64(r.Finished.Unix()))
@@ -664,8 +664,8 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 	return true, nil
 }
 
-// observe counts an observation that has not been counted. Its record is kept for ever, unless its task's record serves or
-// none is needed.
+// observe counts an observation that has not been counted. Its record is kept until Compact drops it, or for ever where it
+// may come again with another time; its task's record serves for what is of a task, and what is repeatable needs none.
 func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
 	if !o.Declare && !o.OfTask && !o.Repeatable() {
 		key := []byte(o.ID.String() + "\x00" + string(o.Kind))
@@ -673,9 +673,17 @@ func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
 		if counted.Get(key) != nil {
 			return nil
 		}
-		v := binary.BigEndian.AppendUint64(nil, uint64(o.At.Unix()))
+		from, until := o.Counted()
+		level := byte(recordForEver)
+		if !o.ComesAgain() {
+			level = recordObservation
+			if mark := c.tx.Bucket(bucketMeta).Get(watermark(recordObservation, o.ID)); mark != nil && !b.History && from.Unix() < int64(binary.BigEndian.Uint64(mark)) {
+				return nil // its record may have been compacted away
+			}
+		}
+		v := binary.BigEndian.AppendUint64(nil, uint64(until.Unix()))
 		v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
-		if err := counted.Put(key, append(v, exporter.LevelObservation[0])); err != nil {
+		if err := counted.Put(key, append(v, level)); err != nil {
 			return err
 		}
 	}
@@ -690,8 +698,19 @@ func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
 	return nil
 }
 
-func watermark(id exporter.RunID) []byte {
-	return []byte("watermark\x00" + id.Source + "\x00" + id.Host)
+// What the last byte of a record says of it.
+const (
+	recordTask        = 't'
+	recordObservation = 'o'
+	recordForEver     = 'O' // of an observation
+)
+
+// watermark is the key of the time before which records of one kind may be missing.
+func watermark(record byte, id exporter.RunID) []byte {
+	if record == recordTask {
+		return []byte("watermark\x00" + id.Source + "\x00" + id.Host)
+	}
+	return []byte("watermark of observations\x00" + id.Source + "\x00" + id.Host)
 }
 
 func (c *change) activeRun(id string) (*exporter.Run, bool) {
@@ -1052,9 +1071,10 @@ func (j *Journal) Runs(f Filter) []exporter.Run {
 	return out
 }
 
-// Compact drops the records of tasks that finished and were recorded before the given time, and gives their number. A
-// task that finished before then and is delivered again as news is taken for one that was counted. Records of
-// pipelines stay, so that a pipeline that is retried after months counts as a rerun. It works in steps, so that what is
+// Compact drops the records of tasks that finished, and of observations of what happened, before the given time, if they
+// were recorded before it, too, and gives their number. What finished or happened before then and is delivered again as
+// news is taken for one that was counted. Records of pipelines stay, so that a pipeline that is retried after months counts
+// as a rerun, and so do those of observations that may come again with another time. It works in steps, so that what is
 // committed meanwhile does not wait.
 func (j *Journal) Compact(ctx context.Context, before time.Time) (dropped int, err error) {
 	limit := before.Unix()
@@ -1087,7 +1107,7 @@ func (j *Journal) expired(from []byte, limit int64) (old [][]byte, next []byte, 
 				next = slices.Clone(k)
 				return nil
 			}
-			if len(v) == 17 && v[16] == exporter.LevelTask[0] && int64(binary.BigEndian.Uint64(v)) < limit && int64(binary.BigEndian.Uint64(v[8:])) < limit {
+			if len(v) == 17 && dropped(k, v[16]) && int64(binary.BigEndian.Uint64(v)) < limit && int64(binary.BigEndian.Uint64(v[8:])) < limit {
 				old = append(old, slices.Clone(k))
 			}
 		}
@@ -1096,12 +1116,26 @@ func (j *Journal) expired(from []byte, limit int64) (old [][]byte, next []byte, 
 	return old, next, err
 }
 
-// drop deletes records of tasks, and notes for each source until when they may be missing.
+// dropped tells whether a record is one that Compact drops. Those of observations that are kept for ever were like all others
+// once.
+func dropped(key []byte, record byte) bool {
+	if record != recordObservation {
+		return record == recordTask
+	}
+	o := exporter.Observation{Kind: exporter.ObservationKind(key[bytes.LastIndexByte(key, 0)+1:])}
+	return !o.ComesAgain()
+}
+
+// drop deletes records, and notes for each source until when they may be missing.
 func (c *change) drop(keys [][]byte, limit int64) error {
 	meta := c.tx.Bucket(bucketMeta)
 	for _, k := range keys {
 		if f := bytes.SplitN(k, []byte{'|'}, 3); len(f) == 3 {
-			mark := watermark(exporter.RunID{Source: string(f[0]), Host: string(f[1])})
+			record := byte(recordObservation)
+			if k[len(k)-1] == 0 { // a task's ends there
+				record = recordTask
+			}
+			mark := watermark(record, exporter.RunID{Source: string(f[0]), Host: string(f[1])})
 			if have := meta.Get(mark); have == nil || int64(binary.BigEndian.Uint64(have)) < limit {
 				if err := meta.Put(mark, binary.BigEndian.AppendUint64(nil, uint64(limit))); err != nil {
 					return err

@@ -164,6 +164,6 @@ func TestWhatAGaugeTookLeavesNoRecord(t *testing.T) {
 		})
 	})
 	if diff := cmp.Diff([]string{"gitlab|gitlab.example.com|1/deployment/7\x00deployments"}, records); diff != "" || err != nil {
-		t.Errorf("records, which are kept for ever (-want +got):\n%s%v", diff, err)
+		t.Errorf("records (-want +got):\n%s%v", diff, err)
 	}
 }
