@@ -171,6 +171,32 @@ func TestSpansOfRuns(t *testing.T) {
 	}
 }
 
+func TestABridgeIsASpanBetweenItsPipelineAndTheOneThatItStarted(t *testing.T) {
+	started := exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: "43/pipeline/2001"}
+	bridge := job(func(r *exporter.Run) {
+		r.Level, r.Starts, r.Queued, r.Duration = exporter.LevelBridge, started, nil, nil
+	})
+	s := mustSpan(t, bridge)
+	downstream := mustSpan(t, pipeline(func(r *exporter.Run) {
+		r.ID = started
+		r.Parent = exporter.RunID{Source: "gitlab", Host: "gitlab.example.com", Key: "42/pipeline/1001/job/5001"}
+	}))
+	root := mustSpan(t, pipeline(nil))
+	if s.TraceID != root.TraceID || s.Parent != root.ID {
+		t.Errorf("the bridge stands in %s below %s, want %s below %s", s.TraceID, s.Parent, root.TraceID, root.ID)
+	}
+	if diff := cmp.Diff([]correlate.Link{{TraceID: downstream.TraceID, SpanID: downstream.ID}}, s.Links); diff != "" {
+		t.Errorf("links of the bridge (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]correlate.Link{{TraceID: s.TraceID, SpanID: s.ID}}, downstream.Links); diff != "" {
+		t.Errorf("links of what it started (-want +got):\n%s", diff)
+	}
+	line, ok := correlate.LineOf(bridge)
+	if !ok || !strings.Contains(line.Text, "bridge finished") || line.Label("span_id") != s.ID.String() {
+		t.Errorf("the line is %+v", line)
+	}
+}
+
 func TestWhatHasNoSpanOrNoLine(t *testing.T) {
 	for _, c := range []struct {
 		name       string

@@ -21,11 +21,11 @@ type place struct {
 // locate gives false for a run without a trace: a part whose pipeline is not known.
 func locate(r *exporter.Run) (place, bool) {
 	root := r.ID
-	if r.Level == exporter.LevelTask {
+	if isPart(r) {
 		root = r.Parent
 	}
 	p, ok := locateRoot(root)
-	if !ok || r.Level != exporter.LevelTask {
+	if !ok || !isPart(r) {
 		return p, ok
 	}
 	p.task = r.ID.Key
@@ -37,6 +37,11 @@ func locate(r *exporter.Run) (place, bool) {
 		_, p.task, _ = strings.Cut(r.ID.Key, "/step/")
 	}
 	return p, p.task != ""
+}
+
+// isPart tells whether a run is a part of a pipeline: a job, a bridge, a step.
+func isPart(r *exporter.Run) bool {
+	return r.Level == exporter.LevelTask || r.Level == exporter.LevelBridge
 }
 
 // locateRoot reads the id of a pipeline or scaffolder task, and of the job in it that started another pipeline.

@@ -70,7 +70,9 @@ func level(r exporter.Result) string {
 // text is written by slog, which quotes what would break a line.
 func text(r *exporter.Run) string {
 	what := "pipeline"
-	if r.Level == exporter.LevelTask {
+	if r.Level == exporter.LevelBridge {
+		what = "bridge"
+	} else if r.Level == exporter.LevelTask {
 		what = map[string]string{"gitlab": "job", "scaffolder": "step"}[r.ID.Source]
 		what = cmp.Or(what, "task")
 	} else if r.ID.Source == "scaffolder" {
@@ -89,7 +91,7 @@ func text(r *exporter.Run) string {
 	add("result", string(r.Result))
 	add("reason", r.Reason)
 	add("pipeline", r.Pipeline)
-	if r.Level == exporter.LevelTask {
+	if isPart(r) {
 		add("task", r.Name)
 	}
 	add("ref_kind", r.RefKind)

@@ -55,11 +55,14 @@ func SpanOf(r exporter.Run) (Span, bool) {
 		Attributes: []attribute.KeyValue{semconv.CICDPipelineName(r.Pipeline), semconv.CICDPipelineRunID(p.pipeline)},
 	}
 	add := func(kv ...attribute.KeyValue) { s.Attributes = append(s.Attributes, kv...) }
-	if r.Level == exporter.LevelTask {
+	if isPart(&r) {
 		s.ID, s.Parent, s.Kind, s.Name = p.taskID(), p.rootID(), trace.SpanKindInternal, exporter.NormalizeName(r.Name)
 		add(semconv.CICDPipelineTaskName(r.Name), semconv.CICDPipelineTaskRunID(p.task), semconv.CICDPipelineTaskRunResultKey.String(string(r.Result)))
 		if r.URL != "" {
 			add(semconv.CICDPipelineTaskRunURLFull(r.URL))
+		}
+		if started, ok := locateRoot(r.Starts); ok { // which has a trace of its own
+			s.Links = append(s.Links, Link{started.traceID(), started.rootID()})
 		}
 	} else {
 		pipeline := exporter.NormalizeName(cmp.Or(r.Pipeline, r.ID.Source))

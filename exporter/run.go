@@ -32,6 +32,7 @@ type Level string
 const (
 	LevelPipeline Level = "pipeline" // metrics cicd_pipeline_run_*
 	LevelTask     Level = "task"     // metrics cicd_pipeline_task_run_*
+	LevelBridge   Level = "bridge"   // a job that does nothing but start a pipeline: a span and a line, and no metrics
 )
 
 // State is where a Run stands, in the words of the OpenTelemetry CI/CD conventions.
@@ -77,8 +78,9 @@ type Run struct {
 	ID       RunID       `json:"id"`
 	Parent   RunID       `json:"parent"` // the pipeline of a job; of a pipeline, the one that started it, with "/job/" and its job where that is known
 	Level    Level       `json:"level"`
-	Entity   catalog.Ref `json:"entity"` // zero: nobody claims it
-	Owner    catalog.Ref `json:"owner"`  // the owner that the entity had at the finish
+	Starts   RunID       `json:"starts,omitzero"` // of a bridge, the pipeline that it started, where that is known
+	Entity   catalog.Ref `json:"entity"`          // zero: nobody claims it
+	Owner    catalog.Ref `json:"owner"`           // the owner that the entity had at the finish
 	System   catalog.Ref `json:"system"`
 	Pipeline string      `json:"pipeline"` // low cardinality: template or pipeline name
 	Name     string      `json:"name"`     // low cardinality: pipeline name, or job or step name

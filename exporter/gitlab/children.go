@@ -254,41 +254,42 @@ func (r *reading) findParent(ctx context.Context, row pipeline) error {
 	s.Asked, s.Read = true, true
 	s.At = cmp.Or(s.At, row.Created.Time)
 	r.remember(row.ID, s)
-	try := func(ids []int64) error {
-		slices.SortFunc(ids, func(a, b int64) int { return cmp.Compare(b, a) })
-		for _, id := range ids[:min(len(ids), 3)] {
-			bridges, err := r.bridgesOf(ctx, id)
+	try := func(rows []pipeline) error {
+		slices.SortFunc(rows, func(a, b pipeline) int { return cmp.Compare(b.ID, a.ID) })
+		for _, p := range rows[:min(len(rows), 3)] {
+			bridges, err := r.bridgesOf(ctx, p.ID)
 			if err != nil {
 				return err
 			}
-			r.startedBy(id, bridges)
+			r.startedBy(p.ID, bridges)
+			r.found(r.bridgeRuns(p, bridges)...)
 			if r.Children.Started[row.ID].By != (bridge{}) {
 				return nil
 			}
 		}
 		return nil
 	}
-	var open []int64
+	var open []pipeline
 	for id, o := range r.Open {
 		if id < row.ID && o.Pipeline.SHA == row.SHA {
-			open = append(open, id)
+			open = append(open, o.Pipeline)
 		}
 	}
 	if err := try(open); err != nil || r.Children.Started[row.ID].By != (bridge{}) {
 		return err
 	}
 	var rows list[pipeline]
-	var ids []int64
+	var others []pipeline
 	path := fmt.Sprintf("%s/pipelines?sha=%s&order_by=id&sort=desc&per_page=20", projectPath(r.project.ID), url.QueryEscape(row.SHA))
 	if _, err := r.api.GetJSON(ctx, path, &rows); err != nil {
 		return fmt.Errorf("pipelines of commit %.12s: %w", row.SHA, err)
 	}
 	for _, p := range rows {
-		if p.ID < row.ID && !slices.Contains(open, p.ID) {
-			ids = append(ids, p.ID)
+		if p.ID < row.ID && !slices.ContainsFunc(open, func(o pipeline) bool { return o.ID == p.ID }) {
+			others = append(others, p)
 		}
 	}
-	return try(ids)
+	return try(others)
 }
 
 // forgetStarted forgets who started pipelines long ago.

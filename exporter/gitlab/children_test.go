@@ -1,12 +1,14 @@
 package gitlab
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sightline-dev/sightline/catalog"
+	"github.com/sightline-dev/sightline/exporter"
 	"github.com/sightline-dev/sightline/exporter/gitlab/fakegitlab"
 	"github.com/sightline-dev/sightline/exporter/journal"
 )
@@ -165,4 +167,43 @@ func TestChildPipelinesOfAnOldGitLabAreForgotten(t *testing.T) {
 	if diff := cmp.Diff(map[int64]time.Time{2: w.now.Add(-startedFor + time.Second)}, r.Children.Seen); diff != "" {
 		t.Errorf("remembered children (-want +got):\n%s", diff)
 	}
+}
+
+// TestABridgeIsSentOnceAndCountsNothing is of one that waits for what it starts and one that does not, of which GitLab tells
+// no start.
+func TestABridgeIsSentOnceAndCountsNothing(t *testing.T) {
+	w := newWorld(t)
+	if err := w.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.journal, err = journal.Open(w.path, journal.Options{Now: func() time.Time { return w.now }, Outboxes: []string{"traces"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.sync()
+	parent, child := w.family(w.project, "parent_pipeline")
+	waits, moment := parent.Jobs[1], w.attempt(parent, "fire", w.now, "success")
+	moment.Bridge, moment.Started = true, time.Time{}
+	for range 3 {
+		w.pass(5 * time.Minute)
+		w.sync()
+	}
+	list, err := w.journal.Waiting("traces", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, u := range list {
+		if r := u.Run; r.Level == exporter.LevelBridge {
+			got[r.Name] += fmt.Sprintf("%s %s %s starts %q", r.ID.Key, r.Parent.Key, r.Finished.Sub(r.Started), r.Starts.Key)
+		}
+	}
+	want := map[string]string{
+		"trigger": fmt.Sprintf(`42/job/%d 42/pipeline/%d 1s starts "42/pipeline/%d"`, waits.ID, parent.ID, child.ID),
+		"fire":    fmt.Sprintf(`42/job/%d 42/pipeline/%d 0s starts ""`, moment.ID, parent.ID),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("bridges (-want +got):\n%s", diff)
+	}
+	w.want(map[string]uint64{"first success": 1, "job build success": 1, "first failure": 1, "job child failure": 1})
 }

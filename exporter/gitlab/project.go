@@ -497,6 +497,7 @@ func (r *reading) judge(ctx context.Context, row pipeline, jobs []job, changed t
 			return err
 		}
 		r.startedBy(row.ID, bridges)
+		r.found(r.bridgeRuns(row, bridges)...)
 		for i := range bridges {
 			attempts = append(attempts, bridges[i].attempt())
 		}
@@ -704,6 +705,9 @@ func (r *reading) describe(row pipeline, jobs []job) exporter.Run {
 	entity := entityOf(r.graph, r.claims, name)
 	if name == "" {
 		name = r.project.Path
+	}
+	if entity.IsZero() && !r.opts.First { // where there is one, it tells the host
+		name = r.host + "/" + name
 	}
 	run := exporter.Run{
 		ID: r.runID("pipeline", row.ID), Parent: r.parent(row), Level: exporter.LevelPipeline, Pipeline: name, Name: name, Created: row.Created.Time,

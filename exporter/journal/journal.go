@@ -374,7 +374,7 @@ func check(r *exporter.Run) error {
 	switch {
 	case r.ID.Source == "" || r.ID.Key == "" || strings.ContainsRune(r.ID.String(), 0):
 		return fmt.Errorf("run %q has no proper id", r.ID)
-	case r.Level != exporter.LevelPipeline && r.Level != exporter.LevelTask:
+	case r.Level != exporter.LevelPipeline && r.Level != exporter.LevelTask && r.Level != exporter.LevelBridge:
 		return fmt.Errorf("run %s has level %q", r.ID, r.Level)
 	case r.State == exporter.StateFinished && !slices.Contains(exporter.Results, r.Result):
 		return fmt.Errorf("finished run %s has result %q", r.ID, r.Result)
@@ -626,7 +626,7 @@ func later(r *exporter.Run) bool {
 func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err error) {
 	records := c.tx.Bucket(bucketCounted)
 	if r.State != exporter.StateFinished {
-		if r.Level == exporter.LevelTask || (records.Get(c.countedKey(r, true)) != nil && !later(r)) {
+		if r.Level != exporter.LevelPipeline || (records.Get(c.countedKey(r, true)) != nil && !later(r)) {
 			return false, nil // jobs are not shown while they run; and news that came late changes nothing
 		}
 		run := *r
@@ -640,19 +640,25 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 		}
 		return false, nil
 	}
-	if mark := c.tx.Bucket(bucketMeta).Get(watermark(recordTask, r.ID)); mark != nil && !b.History && r.Level == exporter.LevelTask && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
+	if mark := c.tx.Bucket(bucketMeta).Get(watermark(recordTask, r.ID)); mark != nil && !b.History && r.Level != exporter.LevelPipeline && r.Finished.Unix() < int64(binary.BigEndian.Uint64(mark)) {
 		return false, nil // its record may have been compacted away
 	}
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 17), uint64(r.Finished.Unix()))
 	v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
-	v = append(v, r.Level[0])
+	record := byte(recordTask) // that of a bridge is no other
+	if r.Level == exporter.LevelPipeline {
+		record = r.Level[0]
+	}
+	v = append(v, record)
 	if err := records.Put(key, v); err != nil { // which copies the key
 		return false, err
 	}
 	if _, ok := c.activeRun(r.ID.String()); ok {
 		c.active[r.ID.String()] = nil
 	}
-	c.count(r, b)
+	if r.Level != exporter.LevelBridge {
+		c.count(r, b)
+	}
 	if !b.History {
 		if err := c.enqueue(r); err != nil {
 			return false, err
