@@ -2,6 +2,7 @@ package slo
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -59,6 +60,15 @@ func SpendingOf(counts []Count, t Target, from, to time.Time, zone *time.Locatio
 		s.Spent += s.Days[i].Spent
 	}
 	return s, true
+}
+
+// Without leaves out the counts that can hold an event of some spans, as the rules of an objective leave out samples: those that
+// end in a span, or less than late after it. Each count is of step.
+func Without(counts []Count, spans []Span, step, late time.Duration) []Count {
+	return slices.DeleteFunc(counts, func(c Count) bool {
+		end := c.Time.Add(step)
+		return slices.ContainsFunc(spans, func(s Span) bool { return end.After(s.From) && end.Before(s.To.Add(late)) })
+	})
 }
 
 // SLI is the share of good events in the period.

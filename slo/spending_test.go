@@ -105,3 +105,18 @@ func TestCountsThatAreNoneCountAsNothing(t *testing.T) {
 		t.Errorf("got %+v, %v", s, ok)
 	}
 }
+
+func TestCountsThatCanHoldAnEventOfASpanAreLeftOut(t *testing.T) {
+	at := func(minute int) time.Time { return time.Date(2026, 10, 1, 0, minute, 0, 0, time.UTC) }
+	var counts []Count
+	for m := 0; m < 60; m += 5 {
+		counts = append(counts, Count{Time: at(m)})
+	}
+	var got []int
+	for _, c := range Without(counts, []Span{{at(20), at(25)}, {at(52), at(53)}}, 5*time.Minute, 6*time.Minute) {
+		got = append(got, c.Time.Minute())
+	}
+	if diff := cmp.Diff([]int{0, 5, 10, 15, 30, 35, 40, 45, 55}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

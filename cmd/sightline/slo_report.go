@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/sightline-dev/sightline/catalog"
 	"github.com/sightline-dev/sightline/config"
+	"github.com/sightline-dev/sightline/server/api"
+	"github.com/sightline-dev/sightline/slo"
 )
 
 func newSLOReport(env environment) *cobra.Command {
@@ -75,7 +78,12 @@ another Prometheus (store.url) has no figures of the past: with --config that Pr
 			if err != nil {
 				return err
 			}
-			if err := r.fill(cmd.Context(), q, filter, location, worst); err != nil {
+			exclusions, err := flags.exclusions(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			r.Unknown = exclusions == nil
+			if err := r.fill(cmd.Context(), q, filter, location, worst, exclusions); err != nil {
 				return flags.failed(err)
 			}
 			w := env.stdout
@@ -163,7 +171,54 @@ func reportPeriod(period, from, to string, now time.Time) (begin, end time.Time,
 	return day(year, 1, 1), day(year+1, 1, 1), nil
 }
 
-// subject is what a report is about, for its title.
+// exclusions gives what is left out of objectives, by sloth_id: from the server, or from what the configuration names. It is nil
+// where only a Prometheus is known.
+func (f *sloFlags) exclusions(ctx context.Context, filter api.SLOFilter) (map[string][]slo.Exclusion, error) {
+	out := map[string][]slo.Exclusion{}
+	switch {
+	case f.server != "":
+		ask, err := f.source()
+		if err != nil {
+			return nil, err
+		}
+		list, err := ask(ctx, filter, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range list.Items {
+			for _, x := range v.Exclusions {
+				e := slo.Exclusion{Kind: x.Kind, From: x.From, To: x.To, Weekly: x.Repeat == "weekly", By: x.By, Reason: x.Reason, Link: x.Link}
+				if x.Until != nil {
+					e.Until = *x.Until
+				}
+				if e.Zone, err = time.LoadLocation(x.Zone); err != nil {
+					return nil, fmt.Errorf("exclusions of %s: %w", v.ID, err)
+				}
+				out[v.ID] = append(out[v.ID], e)
+			}
+		}
+	case f.conf != "":
+		c, err := config.Load(f.conf)
+		if err != nil {
+			return nil, err
+		}
+		if len(c.SLO.Exclusions) == 0 {
+			return out, nil
+		}
+		_, objectives, err := compile(ctx, c, false)
+		if err != nil {
+			return nil, err
+		}
+		for i := range objectives {
+			out[objectives[i].ID()] = objectives[i].Exclusions
+		}
+	default:
+		return nil, nil
+	}
+	return out, nil
+}
+
+// Subject is what a report is about, for its title.
 func (r *report) Subject() string {
 	for _, ref := range []catalog.Ref{r.Entity, r.System, r.Owner} {
 		if !ref.IsZero() {

@@ -28,6 +28,21 @@ type report struct {
 	Open       bool              `json:"open"` // the period is not over
 	Objectives []reportObjective `json:"objectives"`
 	WorstDays  []reportDay       `json:"worst_days"`
+
+	// What does not count, if that is known: a Prometheus alone does not tell.
+	Exclusions []reportExclusion `json:"exclusions"`
+	Unknown    bool              `json:"exclusions_unknown"`
+}
+
+// A reportExclusion is a maintenance window or a correction within the period, and the objectives that it is about.
+type reportExclusion struct {
+	Kind       string    `json:"kind"`
+	From       time.Time `json:"from"`
+	To         time.Time `json:"to"`
+	By         string    `json:"by"`
+	Reason     string    `json:"reason"`
+	Link       string    `json:"link"`
+	Objectives []string  `json:"objectives"`
 }
 
 // A reportObjective is an objective in a period. What is not known is null.
@@ -90,13 +105,17 @@ type reportAlert struct {
 const (
 	// reportStep is how finely events are read: whole days of every time zone can be made of it.
 	reportStep = 15 * time.Minute
+	// excludedStep is that of objectives of which minutes are left out: one sample each.
+	excludedStep = 5 * time.Minute
+	// excludedLate is how long after it happened an event is counted, at most: the base window, a scrape and a step.
+	excludedLate = 11 * time.Minute
 	// samplesPerQuery keeps a query below what Prometheus gives at once.
 	samplesPerQuery = 10_000
 	idsPerQuery     = 100
 )
 
 // fill asks for everything. Errors are those of the store.
-func (r *report) fill(ctx context.Context, q engine.Querier, filter api.SLOFilter, zone *time.Location, worst int) error {
+func (r *report) fill(ctx context.Context, q engine.Querier, filter api.SLOFilter, zone *time.Location, worst int, exclusions map[string][]slo.Exclusion) error {
 	objectives, err := objectivesOf(ctx, q, r.To)
 	if err != nil {
 		return err
@@ -106,10 +125,19 @@ func (r *report) fill(ctx context.Context, q engine.Querier, filter api.SLOFilte
 			!filter.System.IsZero() && o.System != filter.System || filter.Indicator != "" && o.Indicator != filter.Indicator
 	})
 	counts := map[string][]slo.Count{}
-	for list := range slices.Chunk(objectives, idsPerQuery) {
-		if err := r.count(ctx, q, list, counts); err != nil {
-			return err
+	spans := r.exclude(objectives, exclusions, zone)
+	for step, list := range map[time.Duration][]api.Objective{
+		reportStep:   slices.DeleteFunc(slices.Clone(objectives), func(o api.Objective) bool { return len(spans[o.ID]) > 0 }),
+		excludedStep: slices.DeleteFunc(slices.Clone(objectives), func(o api.Objective) bool { return len(spans[o.ID]) == 0 }),
+	} {
+		for some := range slices.Chunk(list, idsPerQuery) {
+			if err := r.count(ctx, q, some, step, counts); err != nil {
+				return err
+			}
 		}
+	}
+	for id, s := range spans {
+		counts[id] = slo.Without(counts[id], s, excludedStep, excludedLate)
 	}
 	spendings := make([]slo.Spending, len(objectives))
 	r.Objectives = make([]reportObjective, len(objectives))
@@ -149,9 +177,34 @@ func (r *report) fill(ctx context.Context, q engine.Querier, filter api.SLOFilte
 	return nil
 }
 
+// exclude notes what is left out of the objectives within the period, and gives the spans of each that has any.
+func (r *report) exclude(objectives []api.Objective, exclusions map[string][]slo.Exclusion, zone *time.Location) map[string][]slo.Span {
+	out := map[string][]slo.Span{}
+	r.Exclusions = []reportExclusion{}
+	for _, o := range objectives {
+		name := o.Entity.String() + " " + o.Indicator
+		for _, x := range exclusions[o.ID] {
+			for _, s := range x.Spans(r.From.Add(-excludedLate), r.To) {
+				out[o.ID] = append(out[o.ID], s)
+				e := reportExclusion{x.Kind, s.From.In(zone), s.To.In(zone), x.By, x.Reason, x.Link, []string{name}}
+				i := slices.IndexFunc(r.Exclusions, func(y reportExclusion) bool {
+					return y.Kind == e.Kind && y.From.Equal(e.From) && y.To.Equal(e.To) && y.By == e.By && y.Reason == e.Reason && y.Link == e.Link
+				})
+				if i < 0 {
+					r.Exclusions = append(r.Exclusions, e)
+				} else {
+					r.Exclusions[i].Objectives = append(r.Exclusions[i].Objectives, name)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(r.Exclusions, func(a, b reportExclusion) int { return a.From.Compare(b.From) })
+	return out
+}
+
 // count reads the events of some objectives. The period's base series has a sample every five minutes, which holds the rate
 // of the five minutes before it.
-func (r *report) count(ctx context.Context, q engine.Querier, objectives []api.Objective, into map[string][]slo.Count) error {
+func (r *report) count(ctx context.Context, q engine.Querier, objectives []api.Objective, step time.Duration, into map[string][]slo.Count) error {
 	ids := make([]string, len(objectives))
 	for i, o := range objectives {
 		ids[i] = regexp.QuoteMeta(o.ID)
@@ -159,13 +212,13 @@ func (r *report) count(ctx context.Context, q engine.Querier, objectives []api.O
 	match := "{sloth_id=~" + strconv.Quote(strings.Join(ids, "|")) + "}"
 	index := map[string]map[int64]int{}
 	read := func(series string, add func(*slo.Count, float64)) error {
-		expr := "max by (sloth_id) (sum_over_time(" + series + match + "[" + strconv.Itoa(int(reportStep.Minutes())) + "m])) * 300"
-		for from := r.From; from.Before(r.To); from = from.Add(samplesPerQuery * reportStep) {
-			to := from.Add(samplesPerQuery * reportStep)
+		expr := "max by (sloth_id) (sum_over_time(" + series + match + "[" + strconv.Itoa(int(step.Minutes())) + "m])) * 300"
+		for from := r.From; from.Before(r.To); from = from.Add(samplesPerQuery * step) {
+			to := from.Add(samplesPerQuery * step)
 			if to.After(r.To) {
 				to = r.To
 			}
-			found, err := q.QueryRange(ctx, expr, from.Add(reportStep), to, reportStep)
+			found, err := q.QueryRange(ctx, expr, from.Add(step), to, step)
 			if err != nil {
 				return fmt.Errorf("read the events: %w", err)
 			}
@@ -175,7 +228,7 @@ func (r *report) count(ctx context.Context, q engine.Querier, objectives []api.O
 					index[id] = map[int64]int{}
 				}
 				for _, p := range s.Points {
-					at := p.Time.Add(-reportStep)
+					at := p.Time.Add(-step)
 					i, seen := index[id][at.Unix()]
 					if !seen {
 						i = len(into[id])

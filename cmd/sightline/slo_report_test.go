@@ -120,7 +120,7 @@ Pipelines:
 
 No alert, deployment or pipeline is known of this day.
 
-The budget is that of the period: (1 − target) × all its events. The days add up to what is spent.
+The budget is that of the period: (1 − target) × all its events. The days add up to what is spent. Maintenance and corrections are not known to a Prometheus: all minutes count here. With --server or --config they are left out.
 `
 
 func TestAReportSaysWhenABudgetWasSpentAndWhatHappenedThen(t *testing.T) {
@@ -179,6 +179,37 @@ func TestAReportSaysWhenABudgetWasSpentAndWhatHappenedThen(t *testing.T) {
 	}
 	if code, out, _ = command("--worst-days", "0"); code != 0 || strings.Contains(out, "## ") {
 		t.Errorf("exit code %d, and no day was asked for: %s", code, out)
+	}
+}
+
+func TestAReportLeavesOutWhatDoesNotCount(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"catalog-info.yaml": shop,
+		"exclusions.yaml":   "kind: correction\nentity: component:default/checkout\nfrom: 2025-10-26T10:00:00+01:00\nto: 2025-10-26T10:10:00+01:00\nby: user:default/anna\nreason: a load test\n",
+		"sightline.yaml":    "catalog: {files: [" + filepath.Join(dir, "catalog-info.yaml") + "]}\nslo: {timezone: Europe/Zurich, exclusions: [" + filepath.Join(dir, "exclusions.yaml") + "]}\nstore: {url: " + storeOfOctober(t) + "}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, stderr := sightline(t, nil, "slo", "report", "--config", filepath.Join(dir, "sightline.yaml"), "--owner", "payments", "--from", "2025-10-25", "--to", "2025-10-27", "--format", "json")
+	var doc struct {
+		Objectives []struct{ Errors, Events float64 }
+		Exclusions []struct {
+			Reason     string
+			Objectives []string
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+	}
+	// The samples of 10:05 to 10:20 can hold an event of these minutes; that of 10:25 is the fifth bad one, and one is of the 27th.
+	if o := doc.Objectives[0]; o.Errors != 600 || o.Events != 73*3600*10-4*3000 {
+		t.Errorf("%v of %v events are bad", o.Errors, o.Events)
+	}
+	if len(doc.Exclusions) != 1 || doc.Exclusions[0].Reason != "a load test" || len(doc.Exclusions[0].Objectives) != 1 {
+		t.Errorf("left out: %+v", doc.Exclusions)
 	}
 }
 
