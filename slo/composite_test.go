@@ -235,3 +235,16 @@ func TestRulesOfSlothHaveNoComposites(t *testing.T) {
 		t.Errorf("problems %+v", problems)
 	}
 }
+
+func TestACompositeIsInNoDocument(t *testing.T) {
+	objectives, _ := shopOf(t, map[string]string{"composite.all": "99 weighted availability of checkout"}, nil)
+	for _, o := range objectives {
+		if o.Composite == nil {
+			continue
+		}
+		body, problems, err := slo.Export([]slo.Objective{o}, slo.FormatOpenSLO)
+		if err != nil || len(body) > 0 || len(problems) != 1 || problems[0].Severity != catalog.SeverityError || !strings.Contains(problems[0].Message, "made of other objectives") {
+			t.Errorf("%v, %+v: %s", err, problems, body)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -77,6 +78,9 @@ type loss struct{ what, hint string }
 
 // exported gives an objective as the library's type of a format, and what that lacks.
 func exported(o *Objective, format Format) (part any, lost []loss, err error) {
+	if o.Composite != nil {
+		return nil, nil, errors.New("a composite is made of other objectives and has no query of its own")
+	}
 	if format == FormatSloth {
 		spec, err := slothSpec(o)
 		if err != nil {
