@@ -34,6 +34,9 @@ func (c *Client) Types(ctx context.Context) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for name, all := range found {
+		if len(all) == 0 {
+			continue
+		}
 		kind := string(all[0].Type)
 		for _, m := range all {
 			if string(m.Type) != kind {
