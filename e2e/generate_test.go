@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -115,14 +116,32 @@ func TestGeneratedFilesHoldOnRealServers(t *testing.T) {
 						t.Errorf("%v", finding)
 					}
 				}
-				evaluate(t, rules)
+				evaluate(t, "prometheus", rules)
 			})
 		}
 	}
 }
 
+// The oldest Prometheus that the rules are for is Debian 12's.
+func TestRulesHoldOnPrometheus242(t *testing.T) {
+	demand(t)
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		t.Skip("Prometheus 2.42 is unpacked from Debian's package, and there is no apt-get")
+	}
+	demand(t, "prometheus-2.42", "promtool-2.42")
+	for name, args := range catalogs(t) {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out")
+			sightline(t, 0, append([]string{"generate", "--out", out, "--fail-on", "never"}, args...)...)
+			rules := filesBelow(t, filepath.Join(out, "rules"), ".yaml")
+			runTool(t, "promtool-2.42", append([]string{"check", "rules"}, rules...)...)
+			evaluate(t, "prometheus-2.42", rules)
+		})
+	}
+}
+
 // evaluate loads the rules into a real Prometheus and waits until each has been evaluated without error.
-func evaluate(t *testing.T, rules []string) {
+func evaluate(t *testing.T, server string, rules []string) {
 	t.Helper()
 	want := 0
 	for _, f := range rules {
@@ -151,7 +170,7 @@ func evaluate(t *testing.T, rules []string) {
 		write(t, filepath.Join(dir, "rules", fmt.Sprintf("%d.yaml", i)), interval.ReplaceAllString(string(b), "    interval: 5s"))
 	}
 	conf := write(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf("global: {scrape_interval: 15s, evaluation_interval: 5s}\nrule_files: [%q]\n", filepath.Join(dir, "rules", "*.yaml")))
-	start(t, "prometheus", "--config.file", conf, "--storage.tsdb.path", filepath.Join(dir, "tsdb"), "--web.listen-address", addr)
+	start(t, server, "--config.file", conf, "--storage.tsdb.path", filepath.Join(dir, "tsdb"), "--web.listen-address", addr)
 	ready(t, "http://"+addr+"/-/ready")
 	eventually(t, 2*time.Minute, func() error {
 		var answer struct {

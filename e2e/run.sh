@@ -6,6 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x bin/sightline ] || make build
 tools=$(e2e/tools/build.sh prometheus alertmanager jaeger loki cortex)
+if command -v apt-get > /dev/null; then # elsewhere the test of Prometheus 2.42 is skipped
+  tools+=$'\n'$(e2e/tools/debian.sh)
+fi
 e2e/backstage/install.sh > /dev/null
 BACKSTAGE_WORKDIR=$(mktemp -d)
 trap 'WORKDIR=$BACKSTAGE_WORKDIR e2e/backstage/down.sh; rm -rf "$BACKSTAGE_WORKDIR"' EXIT

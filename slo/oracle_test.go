@@ -37,11 +37,11 @@ func (o outage) good(at time.Time) float64 {
 
 // A firing is when an alert began to fire, in minutes after the outage began, and ended, in minutes after it ended.
 type firing struct {
-	fires             bool
-	detect, reset     float64
-	quick             bool    // the first pair of the severity is the one that fires first
-	raised            bool    // the pair that fires first has a factor of 1, where its share of the budget asks for less
-	early, earlyReset float64 // how much sooner the extrapolation of a window that lacks one scrape may let it be
+	fires         bool
+	detect, reset float64
+	quick         bool    // the first pair of the severity is the one that fires first
+	raised        bool    // the pair that fires first has a factor of 1, where its share of the budget asks for less
+	early         float64 // how much sooner the extrapolation of a window that lacks one scrape may let it be
 }
 
 // theory is the closed form: a pair whose threshold is below p detects after threshold × long ÷ p and resets after

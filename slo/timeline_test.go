@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	marks "github.com/prometheus/prometheus/model/value"
@@ -69,7 +70,7 @@ func newTrack(series string) *track {
 }
 
 func (h *timeline) add(tr *track) {
-	name := tr.labels.Get(labels.MetricName)
+	name := tr.labels.Get(model.MetricNameLabel)
 	h.byName[name] = append(h.byName[name], tr)
 }
 
@@ -173,9 +174,9 @@ func (h *timeline) run(t testing.TB, s scheduled, when timetable) {
 	}
 	for _, series := range m {
 		b := labels.NewBuilder(series.Metric)
-		b.Set(labels.MetricName, s.Record)
+		b.Set(model.MetricNameLabel, s.Record)
 		if s.Alert != "" {
-			b.Set(labels.MetricName, "ALERTS")
+			b.Set(model.MetricNameLabel, "ALERTS")
 			b.Set("alertname", s.Alert)
 			b.Set("alertstate", "firing")
 		}
@@ -236,7 +237,7 @@ type querier struct{ h *timeline }
 func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	var found []*track
 	for _, m := range matchers {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			for _, tr := range q.h.byName[m.Value] {
 				if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(tr.labels.Get(m.Name)) }) {
 					found = append(found, tr)
