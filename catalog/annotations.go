@@ -6,7 +6,8 @@ import "strings"
 const Grammar = `objective = percent [ "@" threshold ] | "off" ;
 percent   = digits [ "." digits ] ;                  (* 1 <= percent < 100 *)
 threshold = digits [ "." digits ] ( "ms" | "s" | "m" | "h" | "d" ) | digits [ "." digits ] ;
-window    = digits "d" | digits "w" | "calendar-week" | "calendar-month" | "calendar-quarter" ;   (* at least 7d *)
+window    = digits "d" | digits "w"                                          (* at least 7d *)
+          | "calendar-week" | "calendar-month" | "calendar-quarter" ;
 indicator = lower { lower | digit | "_" | "-" } ;    (* at most 40 characters *)
 selector  = matcher { "," matcher } ;
 matcher   = label ( "=" | "!=" | "=~" | "!~" ) string ;

@@ -215,6 +215,7 @@ type Traces struct {
 // Server is the HTTP listener.
 type Server struct {
 	Listen        string `yaml:"listen,omitempty" doc:"Address of the listener." example:"127.0.0.1:9469"`
+	MetricsListen string `yaml:"metrics_listen,omitempty" doc:"Address of a listener of their own for /metrics and the probes, which need no authentication; without it they are on listen." example:"127.0.0.1:9470"`
 	URL           string `yaml:"url,omitempty" doc:"Address under which people reach the UI, used in alerts." example:"https://sightline.example.com"`
 	WebConfigFile string `yaml:"web_config_file,omitempty" doc:"exporter-toolkit web configuration (TLS, basic auth)."`
 	Auth          Auth   `yaml:"auth,omitempty" doc:"Who may read."`
@@ -551,6 +552,11 @@ func (c *Config) check(name string) error {
 	}
 	if c.Store.URL == "" && (c.Store.TokenFile != "" || c.Store.CAFile != "" || c.Store.Tenant != "") {
 		return bad("store: token_file, ca_file and tenant belong to url, which is not set", "set store.url, or leave them out")
+	}
+	if m := c.Server.MetricsListen; m != "" {
+		if _, _, err := net.SplitHostPort(m); err != nil || m == c.Server.Listen && !strings.HasSuffix(m, ":0") {
+			return bad(fmt.Sprintf("server.metrics_listen: %q is not a host:port of its own", m), "write it like 127.0.0.1:9470, or leave it out")
+		}
 	}
 	if _, _, err := net.SplitHostPort(c.Server.Listen); err != nil {
 		return bad(fmt.Sprintf("server.listen: %q is not host:port", c.Server.Listen), "write it like 127.0.0.1:9469 or :9469")

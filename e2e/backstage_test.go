@@ -28,6 +28,7 @@ import (
 const (
 	backstageToken = "sightline-e2e-static-token" // of the kit's lib.sh
 	platformOwner  = "group:default/platform"
+	patience       = 4 * time.Minute // on a busy machine Backstage takes minutes to take its catalog in
 )
 
 // A portal is a real Backstage. It knows how the tasks that it was given have to end.
@@ -35,6 +36,7 @@ type portal struct {
 	t     *testing.T
 	url   string
 	port  string
+	gauge string // port of its metrics
 	env   []string
 	truth map[string]int // by "template result attempt"
 	down  bool
@@ -48,9 +50,9 @@ func newPortal(t *testing.T) *portal {
 	if dir == "" {
 		t.Fatal("BACKSTAGE_WORKDIR is not set: e2e/run.sh sets it")
 	}
-	p := &portal{t: t, port: port(t), truth: map[string]int{}, open: map[string]time.Time{}}
+	p := &portal{t: t, port: port(t), gauge: port(t), truth: map[string]int{}, open: map[string]time.Time{}}
 	p.url = "http://localhost:" + p.port // as Backstage knows itself: the issuer of its tokens
-	p.env = append(os.Environ(), "WORKDIR="+dir, "BACKSTAGE_PORT="+p.port, "METRICS_PORT="+port(t), "PGPORT="+port(t),
+	p.env = append(os.Environ(), "WORKDIR="+dir, "BACKSTAGE_PORT="+p.port, "METRICS_PORT="+p.gauge, "PGPORT="+port(t),
 		"SIGHTLINE_TOKEN="+backstageToken, "OTEL_TRACES_EXPORTER=none")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -183,7 +185,7 @@ func (p *portal) explain(id string) {
 // status waits until a task has the status.
 func (p *portal) status(id, want string) {
 	p.t.Helper()
-	eventually(p.t, time.Minute, func() error {
+	eventually(p.t, patience, func() error {
 		var task struct{ Status string }
 		p.call("GET", "/api/scaffolder/v2/tasks/"+id, backstageToken, nil, &task)
 		if task.Status != want {
@@ -222,7 +224,7 @@ server: {listen: "127.0.0.1:0", auth: {backstage: true, token_files: [%q]}}
 func (w *watcher) start() {
 	w.t.Helper()
 	w.process = start(w.t, os.Getenv("SIGHTLINE_BIN"), "serve", "--config", w.conf)
-	eventually(w.t, time.Minute, func() error {
+	eventually(w.t, patience, func() error {
 		m := listening.FindStringSubmatch(w.output())
 		if m == nil {
 			select {
@@ -245,14 +247,14 @@ func (w *watcher) output() string {
 // ready waits until /-/ready answers 200.
 func (w *watcher) ready() {
 	w.t.Helper()
-	ready(w.t, w.url+"/-/ready")
+	eventually(w.t, patience, func() error { _, err := get(w.url + "/-/ready"); return err })
 }
 
 // waitsFor waits until /-/ready answers 503 with a reason that holds the text, and the log holds it too.
 func (w *watcher) waitsFor(reason string) {
 	w.t.Helper()
-	eventually(w.t, time.Minute, func() error {
-		code, body := w.api("/-/ready", "")
+	eventually(w.t, patience, func() error {
+		code, body := w.api("/-/ready", "the-api-token")
 		if code != http.StatusServiceUnavailable || !strings.Contains(string(body), reason) || !strings.Contains(w.output(), reason) {
 			return fmt.Errorf("/-/ready: %d %s, want 503 and %q here and in the log:\n%s", code, body, reason, w.output())
 		}
@@ -325,7 +327,7 @@ func (w *watcher) runs() (map[string]int, error) {
 // counts waits until the counters are what Backstage's tasks came to.
 func (w *watcher) counts(p *portal) {
 	w.t.Helper()
-	eventually(w.t, 90*time.Second, func() error {
+	eventually(w.t, patience, func() error {
 		got, err := w.runs()
 		if err != nil {
 			return err
@@ -366,7 +368,7 @@ func TestBesideARealBackstage(t *testing.T) {
 	{
 		want := map[string]int{"api": 2, "component": 14, "domain": 2, "group": 7, "resource": 3, "system": 3, "template": 4, "user": 5}
 		owners := map[string]string{}
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			metrics, err := first.family("sightline_entity_info")
 			if err != nil {
 				return err
@@ -402,7 +404,7 @@ func TestBesideARealBackstage(t *testing.T) {
 
 	t.Log("each task counts once")
 	{
-		eventually(t, time.Minute, func() error { // what is made from then on is news
+		eventually(t, patience, func() error { // what is made from then on is news
 			up, err := first.sourceUp()
 			if err == nil && up != 1 {
 				err = fmt.Errorf("sightline_source_up is %v, want 1", up)
@@ -490,6 +492,9 @@ func TestBesideARealBackstage(t *testing.T) {
 		}
 	}
 
+	t.Log("webhooks of GitLab come through the event bus, and doctor finds what is there")
+	besideGitLab(t, p)
+
 	t.Log("a crash neither loses nor doubles")
 	{
 		for range 5 {
@@ -511,7 +516,7 @@ func TestBesideARealBackstage(t *testing.T) {
 	{
 		p.script("down.sh")
 		p.down = true
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			up, err := first.sourceUp()
 			if err == nil && up != 0 {
 				err = fmt.Errorf("sightline_source_up is %v", up)
@@ -524,7 +529,7 @@ func TestBesideARealBackstage(t *testing.T) {
 		if err != nil || len(metrics) != 40 {
 			t.Errorf("%d entities (%v), want 40", len(metrics), err)
 		}
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			if !strings.Contains(first.output(), "the last good one stays") {
 				return errors.New("the log does not say that the last good catalog stays")
 			}
@@ -543,7 +548,7 @@ func (w *watcher) query(expr string) (int, []byte) {
 func (w *watcher) increase(want int) {
 	w.t.Helper()
 	const expr = "sum(max_over_time(cicd_pipeline_runs_total[1h]) - min_over_time(cicd_pipeline_runs_total[1h]))"
-	eventually(w.t, 90*time.Second, func() error {
+	eventually(w.t, patience, func() error {
 		code, body := w.query(expr)
 		var answer struct {
 			Data struct {

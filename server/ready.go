@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -15,21 +13,26 @@ import (
 
 // ready says why the server is not ready. Once it was, it stays so: what fails later leaves the last good state, which is
 // worth being shown, and stands in the metrics.
-func (s *Server) ready(ctx context.Context) error {
+func (s *Server) ready(ctx context.Context) *unready {
 	if s.store.readied.Load() {
 		return nil
 	}
 	if !s.current.Load().loaded {
 		if why := s.notices(); len(why) > 0 { // none where it was loaded a moment ago
-			return errors.New(why[0])
+			return &unready{"the catalog has not been loaded", why[0]}
 		}
 	}
 	if err := s.store.check(ctx); err != nil {
-		return fmt.Errorf("the store does not answer: %s", explain(err))
+		return &unready{"the store does not answer", "the store does not answer: " + explain(err)}
 	}
 	s.store.readied.Store(true)
 	return nil
 }
+
+// An unready says why a server is not ready: what does not work, and what was said of it.
+type unready struct{ state, why string }
+
+func (u *unready) Error() string { return u.why }
 
 // A storeWatch asks the store now and then whether it answers.
 type storeWatch struct {

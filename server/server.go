@@ -47,36 +47,37 @@ type Compiled struct {
 
 // Options are set by code; Compile is called at the start, on Reload and every Refresh.
 type Options struct {
-	Compile   func(context.Context) (*Compiled, error)
-	Waiting   func() []string  // keys of the configuration that changed and that only a restart takes over, as of the last Compile; nil: none
-	Taken     func(*Compiled)  // called after a catalog was taken over; returns quickly; may be nil
-	Retry     func(error) bool // whether Compile, having failed so at the start, may succeed later; nil: never, New fails
-	Refresh   time.Duration    // default 1m
-	Listen    string
-	WebConfig string // exporter-toolkit's web configuration file (TLS, basic auth); "" for none
-	Auth      auth.Options
-	NeedAuth  bool // some kind of authentication is configured
-	AllowOpen bool
-	Path      string         // folder of the store and the journal
-	Remote    *remote.Client // the store; nil: an embedded one, which Retention, Scrape, Alerting, History and Warm are for
-	Retention time.Duration
-	Scrape    []engine.ScrapeJob
-	Alerting  []string // base URLs of Alertmanagers
-	Sources   []Source
-	Sinks     []exporter.Sender // where the spans and log lines of counted runs go
-	Push      []push.Target     // where the metrics of /metrics are sent to, every PushEvery
-	PushEvery time.Duration
-	Logs      correlate.LogStore                                                       // where log lines are read; nil: nowhere
-	Traces    correlate.TraceStore                                                     // where traces are read; nil: nowhere
-	Collect   []prometheus.Collector                                                   // beside Sightline's own
-	History   func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
-	Warm      func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing
-	Webhooks  func(to exporter.Sink, count *exporter.WebhookMetrics) http.Handler      // of GitLab, at /webhooks/gitlab; nil: none
-	Events    func(context.Context, exporter.Sink, *exporter.WebhookMetrics)           // takes webhooks from elsewhere until the context ends; nil: none
-	Simulated bool
-	Version   string
-	Logger    *slog.Logger
-	Now       func() time.Time
+	Compile       func(context.Context) (*Compiled, error)
+	Waiting       func() []string  // keys of the configuration that changed and that only a restart takes over, as of the last Compile; nil: none
+	Taken         func(*Compiled)  // called after a catalog was taken over; returns quickly; may be nil
+	Retry         func(error) bool // whether Compile, having failed so at the start, may succeed later; nil: never, New fails
+	Refresh       time.Duration    // default 1m
+	Listen        string
+	MetricsListen string // where metrics and probes are, without authentication; "": beside everything else
+	WebConfig     string // exporter-toolkit's web configuration file (TLS, basic auth); "" for none
+	Auth          auth.Options
+	NeedAuth      bool // some kind of authentication is configured
+	AllowOpen     bool
+	Path          string         // folder of the store and the journal
+	Remote        *remote.Client // the store; nil: an embedded one, which Retention, Scrape, Alerting, History and Warm are for
+	Retention     time.Duration
+	Scrape        []engine.ScrapeJob
+	Alerting      []string // base URLs of Alertmanagers
+	Sources       []Source
+	Sinks         []exporter.Sender // where the spans and log lines of counted runs go
+	Push          []push.Target     // where the metrics of /metrics are sent to, every PushEvery
+	PushEvery     time.Duration
+	Logs          correlate.LogStore                                                       // where log lines are read; nil: nowhere
+	Traces        correlate.TraceStore                                                     // where traces are read; nil: nowhere
+	Collect       []prometheus.Collector                                                   // beside Sightline's own
+	History       func(ctx context.Context, path string, objectives []slo.Objective) error // fills the embedded store's folder before it is opened; nil: none
+	Warm          func(context.Context, *engine.Engine) error                              // prepares the store before it runs, after the rules were set; nil: nothing
+	Webhooks      func(to exporter.Sink, count *exporter.WebhookMetrics) http.Handler      // of GitLab, at /webhooks/gitlab; nil: none
+	Events        func(context.Context, exporter.Sink, *exporter.WebhookMetrics)           // takes webhooks from elsewhere until the context ends; nil: none
+	Simulated     bool
+	Version       string
+	Logger        *slog.Logger
+	Now           func() time.Time
 }
 
 // A Source is followed at an interval of its own.
@@ -104,11 +105,14 @@ type Server struct {
 	store    *storeWatch
 	web      *webConfig
 	listener net.Listener
-	http     *http.Server
-	catalog  catalogState
-	current  atomic.Pointer[state]
-	status   sourceStatus
-	stop     []func() error // last first
+
+	metricsListener net.Listener // nil: there is none of their own
+	metricsHTTP     *http.Server
+	http            *http.Server
+	catalog         catalogState
+	current         atomic.Pointer[state]
+	status          sourceStatus
+	stop            []func() error // last first
 }
 
 // state is what a Reload swaps.
@@ -248,11 +252,17 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		defer cancel()
 		return s.http.Shutdown(ctx)
 	})
+	if err := s.listenMetrics(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // collectEvery is how often the embedded store takes in Sightline's own metrics.
 const collectEvery = 30 * time.Second
+
+// maxWrite is the longest body of a remote write, compressed; senders stay far below it, at 2,000 samples by default.
+const maxWrite = 8 << 20
 
 // bodyTime is how long a request may take to come in. It is longer than the longest query, which it would cut off.
 const bodyTime = 5 * time.Minute
@@ -317,6 +327,13 @@ func (s *Server) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("serve: %w", err))
 		}
 	})
+	if s.metricsListener != nil {
+		wg.Go(func() {
+			if err := s.web.serve(s.metricsListener, s.metricsHTTP, s.log); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("serve metrics: %w", err))
+			}
+		})
+	}
 	<-ctx.Done()
 	err := s.Close()
 	wg.Wait()
@@ -345,7 +362,7 @@ func (s *Server) compactJournal(ctx context.Context) {
 			return
 		case err != nil:
 			s.log.Error("the journal was not compacted; trying again in a day", "error", err)
-		default:
+		case n > 0:
 			s.log.Info("the journal was compacted", "records", n, "took", time.Since(start).Round(time.Millisecond))
 		}
 		select {
@@ -411,6 +428,7 @@ func (s *Server) apply(c *Compiled) error {
 func (s *Server) handler() (http.Handler, error) {
 	open := func(h http.Handler) http.Handler { return h }
 	guard, change, check := open, open, (func(context.Context, string) error)(nil)
+	known := func(*http.Request) bool { return true } // who asks
 	if s.opts.NeedAuth {
 		a, err := auth.New(s.opts.Auth)
 		if err != nil {
@@ -419,18 +437,11 @@ func (s *Server) handler() (http.Handler, error) {
 		guard = a.Middleware
 		change = func(h http.Handler) http.Handler { return guard(auth.StaticOnly(h)) }
 		check = func(ctx context.Context, token string) error { _, err := a.Check(ctx, token); return err }
+		known = func(r *http.Request) bool { return check(r.Context(), auth.Token(r)) == nil }
 	}
 	reader := api.NewReader(view{s}, s.opts.Now)
 	mux := http.NewServeMux()
-	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
-	mux.HandleFunc("GET /-/healthy", ok)
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.ready(r.Context()); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		ok(w, r)
-	})
+	s.probes(mux, known)
 	mux.Handle("POST /-/reload", change(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.reload(r.Context(), r.URL.Query().Get("force") == "true"); err != nil {
 			http.Error(w, "not taken over, the old configuration keeps running: "+explain(err), http.StatusUnprocessableEntity)
@@ -443,7 +454,9 @@ func (s *Server) handler() (http.Handler, error) {
 			}
 		}
 	})))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	if s.opts.MetricsListen == "" {
+		s.exposition(mux)
+	}
 	query, write := s.elsewhere(), s.elsewhere()
 	if s.engine != nil {
 		query, write = s.engine.QueryHandler(), s.engine.RemoteWriteHandler()
@@ -451,7 +464,7 @@ func (s *Server) handler() (http.Handler, error) {
 	for _, p := range []string{"query", "query_range", "series", "labels", "label/{name}/values", "metadata", "rules", "alerts", "status/buildinfo", "features"} {
 		mux.Handle("/api/v1/"+p, guard(query))
 	}
-	mux.Handle("POST /api/v1/write", change(write))
+	mux.Handle("POST /api/v1/write", change(http.MaxBytesHandler(write, maxWrite)))
 	mux.Handle("/api/v1/", guard(api.New(reader)))
 	if s.opts.Webhooks != nil { // they carry secrets of their own
 		mux.Handle("/webhooks/gitlab", s.opts.Webhooks(s.journal, s.webhooks))
@@ -459,4 +472,56 @@ func (s *Server) handler() (http.Handler, error) {
 	mux.Handle("/", guard(ui.New(reader, ui.Options{Check: check, Cookie: auth.CookieName})))
 	// A page of another site must not make a browser change anything here, by a cookie or because it stands on the same machine.
 	return http.NewCrossOriginProtection().Handler(mux), nil
+}
+
+func ok(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+
+// probes adds what anybody may ask. What upstreams say is for those who are known, because they may read.
+func (s *Server) probes(mux *http.ServeMux, known func(*http.Request) bool) {
+	mux.HandleFunc("GET /-/healthy", ok)
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
+		err := s.ready(r.Context())
+		switch {
+		case err == nil:
+			ok(w, r)
+		case known(r):
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		default:
+			http.Error(w, "not ready: "+err.state, http.StatusServiceUnavailable)
+		}
+	})
+}
+
+func (s *Server) exposition(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+}
+
+// listenMetrics opens the listener of metrics and probes, if there is to be one.
+func (s *Server) listenMetrics() (err error) {
+	if s.opts.MetricsListen == "" {
+		return nil
+	}
+	if s.metricsListener, err = net.Listen("tcp", s.opts.MetricsListen); err != nil {
+		return engine.NewError("open the listener of metrics", "let server.metrics_listen be a free address of this machine", err)
+	}
+	mux := http.NewServeMux()
+	s.probes(mux, func(*http.Request) bool { return !s.opts.NeedAuth })
+	s.exposition(mux)
+	s.metricsHTTP = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	s.onStop(func() error {
+		if err := s.metricsListener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	s.onStop(s.metricsHTTP.Close)
+	return nil
+}
+
+// MetricsURL is where metrics and probes are.
+func (s *Server) MetricsURL() string {
+	if s.metricsListener == nil {
+		return s.URL()
+	}
+	return s.web.scheme() + "://" + s.metricsListener.Addr().String()
 }

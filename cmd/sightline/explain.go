@@ -21,7 +21,7 @@ func newExplain(env environment) *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "annotations", Short: "Print every annotation and the grammar of the values", Args: noArgs,
-			RunE: func(*cobra.Command, []string) error { return explainAnnotations(env.stdout) },
+			RunE: func(*cobra.Command, []string) error { return explainAnnotations(env.stdout, columns(env.stdout)) },
 		},
 		&cobra.Command{
 			Use: "config", Short: "Print the commented configuration file", Args: noArgs,
@@ -34,15 +34,24 @@ func newExplain(env environment) *cobra.Command {
 	return cmd
 }
 
-func explainAnnotations(w io.Writer) error {
+// explainAnnotations prints what fits into width columns: the meaning of a key stands below it.
+func explainAnnotations(w io.Writer, width int) error {
 	fmt.Fprintf(w, "Every key starts with %s. Values are strings: quote numbers.\n\n", catalog.Prefix)
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "KEY\tON\tEXAMPLE\tMEANING")
-	for _, a := range catalog.AnnotationTable() {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", a.Key, a.On, a.Example, a.Meaning)
+	fmt.Fprintln(tw, "KEY\tON\tEXAMPLE")
+	table := catalog.AnnotationTable()
+	for _, a := range table {
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", a.Key, a.On, a.Example)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
+	}
+	fmt.Fprintln(w, "\nMeaning:")
+	for _, a := range table {
+		fmt.Fprintf(w, "\n%s\n", a.Key)
+		for _, line := range wrapped(a.Meaning, width-2) {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
 	}
 	_, err := fmt.Fprintf(w, "\nGrammar:\n\n%s", catalog.Grammar)
 	return err

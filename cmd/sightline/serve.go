@@ -126,7 +126,7 @@ at the start is tried again and again; /-/ready says what is missing.`,
 			o := server.Options{
 				Compile: compiler(load, pool), Waiting: func() []string { return *waiting.Load() },
 				Retry: isUpstream, WebConfig: c.Server.WebConfigFile,
-				Listen: c.Server.Listen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
+				Listen: c.Server.Listen, MetricsListen: c.Server.MetricsListen, NeedAuth: len(c.Server.Auth.TokenFiles) > 0 || c.Server.Auth.Backstage, AllowOpen: c.Server.Auth.AllowOpen,
 				Auth: auth.Options{TokenFiles: c.Server.Auth.TokenFiles}, Path: c.Store.Path, Retention: time.Duration(c.Store.Retention),
 				Version: version, Logger: log, Collect: []prometheus.Collector{pool},
 			}

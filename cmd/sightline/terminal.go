@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -44,6 +46,28 @@ func (s style) severityMark(v catalog.Severity, text string) string {
 	default:
 		return s.paint("36", text)
 	}
+}
+
+// columns is the width of a terminal; 100 for anything else.
+func columns(w any) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 100
+}
+
+// wrapped breaks a text into lines of at most width characters; a longer word has a line of its own.
+func wrapped(text string, width int) (lines []string) {
+	for _, word := range strings.Fields(text) {
+		if n := len(lines); n > 0 && utf8.RuneCountInString(lines[n-1])+1+utf8.RuneCountInString(word) <= width {
+			lines[n-1] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }
 
 // progress says on a terminal what long work is doing, on one line that the next message replaces.
