@@ -95,6 +95,7 @@ type Run struct {
 	Reason   string      `json:"reason,omitempty"` // the system's own failure reason
 	Attempt  Attempt     `json:"attempt,omitempty"`
 	URL      string      `json:"url,omitempty"`
+	Told     bool        `json:"told,omitzero"` // of a task: a webhook told of it; what is measured of it follows with the same run, not told
 }
 
 // A Batch is what a Source found in one step: runs, and the cursor that says how far it has read. The receiver

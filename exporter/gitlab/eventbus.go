@@ -178,7 +178,7 @@ func (s *Subscription) take(ctx context.Context, payload json.RawMessage) {
 	policy := backoff.NewExponentialBackOff()
 	policy.MaxInterval = time.Minute
 	for first := true; ; first = false {
-		result, err := src.hook(ctx, s.opts.To, "", "", payload) // the bus drops headers: what is repeated shows by its content
+		result, err := src.hook(ctx, s.opts.To, delivery{body: payload}) // the bus drops headers: what is repeated shows by its content
 		if err == nil || result == exporter.WebhookRefused {
 			s.opts.Count.Count("gitlab", result)
 			return

@@ -424,7 +424,7 @@ func busy(b testing.TB, report func(float64, string), hooked bool, callsPerHour 
 		fake.AddRunning(fake.Projects[random.IntN(20)], "main", start.Add(time.Duration(i)*time.Second/3), jobs, random)
 	}
 	fake.Unlock()
-	began, ended := map[string]time.Time{}, map[string]time.Time{}
+	began, ended, jobEnded := map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 	if hooked {
 		r := NewReceiver(n, nil, Hooked{f.source, []string{secretFile}})
 		var all []fakegitlab.Hook
@@ -446,6 +446,8 @@ func busy(b testing.TB, report func(float64, string), hooked bool, callsPerHour 
 				defer n.mu.Unlock()
 				id := fmt.Sprintf("%d/pipeline/%d", m.Project, m.Pipeline.ID)
 				switch {
+				case ok && m.ended != nil:
+					jobEnded[fmt.Sprintf("%d/job/%d", m.Project, m.ended.ID)] = h.At
 				case !ok || h.Event != "Pipeline Hook":
 				case terminal(m.Pipeline.Status):
 					ended[id] = h.At
@@ -474,6 +476,8 @@ func busy(b testing.TB, report func(float64, string), hooked bool, callsPerHour 
 	}
 	if hooked {
 		report(longest(began, n.active).Seconds(), "s-webhook-to-active")
+		report(longest(jobEnded, n.finished).Seconds(), "s-webhook-to-job-counted")
+		report(float64(len(jobEnded)), "jobs-told")
 		report(longest(ended, n.finished).Seconds(), "s-webhook-to-counted")
 	}
 	cancel()

@@ -34,7 +34,8 @@ const (
 )
 
 // A mark is what a webhook leaves in the journal: this pipeline has changed. What it holds of the payload is shown while the
-// pipeline runs; what counts is read from the API, so that webhooks and polling give the same.
+// pipeline runs; what counts is read from the API, so that webhooks and polling give the same. A job that has ended counts
+// at once (webhook_job.go).
 type mark struct {
 	Project  int64    `json:"project"`
 	Pipeline pipeline `json:"pipeline"`
@@ -42,6 +43,8 @@ type mark struct {
 
 	Deployment   bool       `json:"deployment,omitzero"`    // a deployment has ended; there is no Pipeline
 	MergeRequest openedMark `json:"merge_request,omitzero"` // was opened; there is no Pipeline
+
+	ended *endedJob // nil: the webhook tells of no job, or not all that counts of it
 }
 
 func (m *mark) name() string {
@@ -137,7 +140,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if id == "" {
 		id = req.Header.Get(standardwebhooks.HeaderWebhookID)
 	}
-	switch result, err := host.Source.hook(req.Context(), r.to, id, req.Header.Get("X-Gitlab-Event"), body); {
+	switch result, err := host.Source.hook(req.Context(), r.to, delivery{id, req.Header.Get("X-Gitlab-Event"), body, true}); {
 	case result == exporter.WebhookRefused:
 		fail(http.StatusBadRequest, result, err.Error())
 	case err != nil:
@@ -201,7 +204,8 @@ var errNoHook = errors.New("the body is no webhook of GitLab")
 
 // hooks are the changes that webhooks told of and that have not been read. Safe for concurrent use.
 type hooks struct {
-	cursors cursors // locked while a mark is stored or taken out of the journal
+	ended   map[int64][]*endedJob // by project
+	cursors cursors               // locked while a mark is stored or taken out of the journal
 
 	mu      sync.Mutex
 	pending map[string]mark      // by cursor
@@ -218,21 +222,33 @@ const (
 	longestKey     = 200 // bytes; a longer one is no idempotency key of GitLab's
 )
 
+// A delivery is a webhook as it came.
+type delivery struct {
+	key, event string // Idempotency-Key and X-Gitlab-Event; "" where they are lost
+	body       []byte
+	proved     bool // a secret tells that GitLab sent it
+}
+
 // hook stores what a webhook tells of, and says what became of it.
-func (s *Source) hook(ctx context.Context, to exporter.Sink, key, event string, body []byte) (result string, err error) {
+func (s *Source) hook(ctx context.Context, to exporter.Sink, d delivery) (result string, err error) {
+	key := d.key
 	if len(key) > longestKey {
 		key = ""
 	}
 	if s.hooks.known(key) {
 		return exporter.WebhookRepeated, nil
 	}
-	m, ok, err := readHook(event, body)
+	m, ok, err := readHook(d.event, d.body)
 	if err != nil {
 		return exporter.WebhookRefused, err
 	}
 	if !ok || !s.follows(m.Project) {
 		return exporter.WebhookIgnored, nil
 	}
+	if m.ended != nil && d.proved {
+		defer s.hooks.end(m.Project, m.ended)
+	}
+	m.ended = nil
 	result = exporter.WebhookRepeated
 	cursor := s.markPrefix() + m.name()
 	defer s.hooks.cursors.lock(cursor)()
@@ -378,7 +394,7 @@ func readHook(event string, body []byte) (m mark, ok bool, err error) {
 		if !terminal(p.Status) || p.Status == "skipped" {
 			return m, false, nil // the pipeline's own webhook, or the end of the job, tells as much
 		}
-		m = mark{Project: p.ProjectID, Pipeline: pipeline{ID: p.PipelineID, Ref: p.Ref}, By: p.By.bridge()}
+		m = mark{Project: p.ProjectID, Pipeline: pipeline{ID: p.PipelineID, Ref: p.Ref}, By: p.By.bridge(), ended: readEndedJob(body)}
 	case "deployment":
 		var p struct {
 			Project struct {
@@ -451,7 +467,7 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	defer f.busy.Unlock()
 	deployed := f.deploying.waits && f.opts.Now().Sub(f.deploying.asked) >= settled
-	if f.project.ID == 0 || len(marks) == 0 && len(f.cached) == 0 && !deployed {
+	if f.project.ID == 0 || len(marks) == 0 && len(f.cached) == 0 && !deployed && !f.hooks.hasEnded(f.project.ID) {
 		return nil // a Sync that has not come to the project yet nudges at its end
 	}
 	r, err := f.begin(g, to)
@@ -463,6 +479,7 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 	}
 	var errs []error
 	read, again := map[string]mark{}, time.Duration(0)
+	ended := f.hooks.takeEnded(f.project.ID)
 	var due []string          // cursors of pipelines that have ended
 	judge := map[int64]bool{} // pipelines whose end was read, and whose jobs are to be read anew
 	for _, cursor := range slices.Sorted(maps.Keys(marks)) {
@@ -497,6 +514,12 @@ func (f *follower) nudged(ctx context.Context, g *catalog.Graph, to exporter.Sin
 			return err
 		}
 		read[cursor] = m
+	}
+	r.jobsEnded(ended)
+	if len(ended) > 0 && len(due) > 0 { // what is known must not wait for the budget
+		if err := r.finish(ctx); err != nil {
+			return err
+		}
 	}
 	listed := len(due) > 1
 	if listed {

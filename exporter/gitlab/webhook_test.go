@@ -548,7 +548,7 @@ func TestTheLastJobsWebhookDoesNotHideThatItsPipelineHasEnded(t *testing.T) {
 			`{"object_kind":"build","project_id":42,"pipeline_id":%d,"build_status":"success"}`,
 		} {
 			both.Go(func() {
-				if _, err := w.source.hook(t.Context(), w.journal, "", "", fmt.Appendf(nil, body, id+1)); err != nil {
+				if _, err := w.source.hook(t.Context(), w.journal, delivery{body: fmt.Appendf(nil, body, id+1)}); err != nil {
 					t.Error(err)
 				}
 			})

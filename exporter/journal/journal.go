@@ -575,7 +575,7 @@ func (c *change) batch(b *exporter.Batch) error {
 		if err != nil {
 			return err
 		}
-		if isNew && counted != nil && b.Runs[i].Level == exporter.LevelTask {
+		if isNew && counted != nil && b.Runs[i].Level == exporter.LevelTask && !b.Runs[i].Told {
 			counted[b.Runs[i].ID] = true
 		}
 	}
@@ -622,7 +622,7 @@ func later(r *exporter.Run) bool {
 	return r.Attempt == exporter.AttemptRerun || r.Attempt == exporter.AttemptContinued
 }
 
-// run counts a finish that has not been counted, and says whether it was one.
+// run counts a finish that has not been counted, and says whether it was one, or whether its observations count now.
 func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err error) {
 	records := c.tx.Bucket(bucketCounted)
 	if r.State != exporter.StateFinished {
@@ -634,7 +634,10 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 		return false, nil
 	}
 	key := c.countedKey(r, false)
-	if records.Get(key) != nil {
+	if record := records.Get(key); record != nil {
+		if !r.Told && len(record) == 17 && record[16] == recordTold {
+			return true, records.Put(key, append(slices.Clone(record[:16]), recordTask))
+		}
 		if a, ok := c.activeRun(r.ID.String()); ok && (a.Attempt == r.Attempt || !later(a)) {
 			c.active[r.ID.String()] = nil
 		}
@@ -646,8 +649,11 @@ func (c *change) run(r *exporter.Run, b *exporter.Batch) (counted bool, err erro
 	v := binary.BigEndian.AppendUint64(make([]byte, 0, 17), uint64(r.Finished.Unix()))
 	v = binary.BigEndian.AppendUint64(v, uint64(c.now.Unix()))
 	record := byte(recordTask) // that of a bridge is no other
-	if r.Level == exporter.LevelPipeline {
+	switch {
+	case r.Level == exporter.LevelPipeline:
 		record = r.Level[0]
+	case r.Told:
+		record = recordTold
 	}
 	v = append(v, record)
 	if err := records.Put(key, v); err != nil { // which copies the key
@@ -707,6 +713,7 @@ func (c *change) observe(o *exporter.Observation, b *exporter.Batch) error {
 // What the last byte of a record says of it.
 const (
 	recordTask        = 't'
+	recordTold        = 'w' // of a task that counts and whose observations do not yet
 	recordObservation = 'o'
 	recordForEver     = 'O' // of an observation
 )
@@ -1126,7 +1133,7 @@ func (j *Journal) expired(from []byte, limit int64) (old [][]byte, next []byte, 
 // once.
 func dropped(key []byte, record byte) bool {
 	if record != recordObservation {
-		return record == recordTask
+		return record == recordTask || record == recordTold
 	}
 	o := exporter.Observation{Kind: exporter.ObservationKind(key[bytes.LastIndexByte(key, 0)+1:])}
 	return !o.ComesAgain()

@@ -79,7 +79,16 @@ func TestAnObservationOfATaskCountsWithTheTask(t *testing.T) {
 	size.OfTask = true
 	commit(t, j, exporter.Batch{Seen: []exporter.Observation{size}}) // without its task
 	task := exporter.Run{ID: size.ID, Level: exporter.LevelTask, State: exporter.StateFinished, Result: exporter.ResultSuccess, Pipeline: "build", Name: "compile", Finished: day}
-	b := exporter.Batch{Runs: []exporter.Run{task}, Seen: []exporter.Observation{size, size}}
+	told := task
+	told.Told = true
+	for range 2 { // by a webhook, before the size was read
+		commit(t, j, exporter.Batch{Runs: []exporter.Run{told}, Seen: []exporter.Observation{size}})
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = mustOpen(t, path)
+	b := exporter.Batch{Runs: []exporter.Run{told, task}, Seen: []exporter.Observation{size, size}}
 	commit(t, j, b)
 	commit(t, j, b)
 	if err := j.Close(); err != nil {
@@ -91,6 +100,9 @@ func TestAnObservationOfATaskCountsWithTheTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit(t, j, b) // of a task that may have been counted
+	if n := total(j); n != 1 {
+		t.Errorf("the task counts %d times", n)
+	}
 	exposes(t, j, `
 # HELP sightline_artifact_bytes_total Size of the artifacts that finished jobs made, their logs left out.
 # TYPE sightline_artifact_bytes_total counter

@@ -91,12 +91,29 @@ func (s *Server) sourcePipeline(x *Pipeline) any {
 }
 
 func (s *Server) jobHook(p *Project, x *Pipeline, j *Job, at time.Time) map[string]any {
-	return map[string]any{
+	name, reason := any(nil), "unknown_failure"
+	if x.Name != "" {
+		name = x.Name
+	}
+	if j.Status(at) == "failed" {
+		reason = cmp.Or(j.Reason, reason)
+	}
+	hook := map[string]any{
 		"object_kind": "build", "ref": x.Ref, "tag": x.Tag, "sha": x.SHA, "build_id": j.ID, "build_name": j.Name, "build_stage": j.Stage, "build_status": j.Status(at),
 		"build_created_at": classic(j.Made, at), "build_started_at": classic(j.Started, at), "build_finished_at": classic(j.Finished, at),
-		"build_allow_failure": j.AllowFailure, "build_failure_reason": "unknown_failure", "pipeline_id": x.ID, "project_id": p.ID, "project_name": "Acme / checkout",
-		"commit": map[string]any{"id": x.ID, "name": nil, "sha": x.SHA},
+		"build_duration": nil, "build_queued_duration": nil,
+		"build_allow_failure": j.AllowFailure, "build_failure_reason": reason, "pipeline_id": x.ID, "project_id": p.ID, "project_name": "Acme / checkout",
+		"commit": map[string]any{"id": x.ID, "name": name, "sha": x.SHA},
 	}
+	if started := !j.Started.IsZero() && !j.Started.After(at); started {
+		if !j.NoQueueTime && !j.Queued.IsZero() {
+			hook["build_queued_duration"] = j.Started.Sub(j.Queued).Seconds()
+		}
+		if !j.Finished.IsZero() && !j.Finished.After(at) {
+			hook["build_duration"] = j.Finished.Sub(j.Started).Seconds()
+		}
+	}
+	return hook
 }
 
 // DeploymentHook is the webhook of a deployment's status at a time.
