@@ -38,6 +38,27 @@ type CompositeMember struct {
 	Target Target
 }
 
+// String lists the members by ID with their weights, as in "weighted 3*a-availability, b-availability"; "" for no composite.
+func (m *Composite) String() string {
+	if m == nil {
+		return ""
+	}
+	text := "weighted "
+	if m.WorstOf {
+		text = "worst-of "
+	}
+	for i, member := range m.Members {
+		if i > 0 {
+			text += ", "
+		}
+		if !m.WorstOf && member.Weight != "1" {
+			text += member.Weight + "*"
+		}
+		text += member.ID
+	}
+	return text
+}
+
 // composite appends the groups of a composite. Its groups have the intervals of Groups.
 //
 // A weighted one alerts by the same burn pairs as its members, with the same guard: two bad events of its members, or more.

@@ -93,7 +93,7 @@ func (r *Reality) Check(objectives []Objective) []catalog.Problem {
 			}
 		}
 		if p != nil {
-			p.Entity, p.Owner, p.Annotation = o.Entity, o.Owner, catalog.Prefix+"objective."+strings.ReplaceAll(o.Indicator, "_", "-")
+			p.Entity, p.Owner, p.Annotation = o.Entity, o.Owner, o.annotation()
 			out = append(out, *p)
 		}
 		total += series
@@ -112,6 +112,14 @@ func (r *Reality) Check(objectives []Objective) []catalog.Problem {
 		})
 	}
 	return out
+}
+
+// annotation is the one that asks for an objective.
+func (o *Objective) annotation() string {
+	if o.Composite != nil {
+		return catalog.Prefix + "composite." + o.Indicator
+	}
+	return catalog.Prefix + "objective." + strings.ReplaceAll(o.Indicator, "_", "-")
 }
 
 func days(d time.Duration) string {

@@ -97,6 +97,25 @@ func TestRealityIsComparedWithWhatObjectivesRead(t *testing.T) {
 	}
 }
 
+func TestAProblemOfACompositeNamesItsAnnotation(t *testing.T) {
+	made := objective(t, "payments")
+	made.Entity, made.Indicator = catalog.NewRef("system", "", "shop"), "checkout-path"
+	made.ErrorQuery, made.TotalQuery = "", ""
+	made.Composite = &slo.Composite{Members: []slo.CompositeMember{{ID: "component.default.payments-availability", Weight: "1", Target: made.Target}}}
+	all := []slo.Objective{made, objective(t, "payments")}
+	r := slo.Reality{Retention: 15 * 24 * time.Hour, Answers: answers(all, slo.Seen{Labels: map[string]string{"job": "a"}, Series: 1, Samples: 20})}
+	got := map[string]string{}
+	for _, p := range r.Check(all) {
+		if p.Rule == "retention-short" {
+			got[p.Entity.String()] = p.Annotation
+		}
+	}
+	want := map[string]string{"system:default/shop": "sightline.dev/composite.checkout-path", "component:default/checkout": "sightline.dev/objective.availability"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestTenThousandObjectivesOfAProfileNeedOneQuestion(t *testing.T) {
 	var all []slo.Objective
 	var rows []slo.Seen

@@ -30,7 +30,7 @@ type Span struct {
 // A Change is one of what an objective asks for.
 type Change struct {
 	Time  time.Time `json:"time" doc:"When it was taken over."`
-	Field string    `json:"field" doc:"target, threshold, window, error_query, total_query, owner, or objective, where it began or ended."`
+	Field string    `json:"field" doc:"target, threshold, window, error_query, total_query, members (of a composite), owner, or objective, where it began or ended."`
 	From  string    `json:"from"`
 	To    string    `json:"to"`
 }

@@ -23,8 +23,8 @@ import (
 // kept is how many changes are kept, of all objectives together; the oldest go first.
 const kept = 20000
 
-// A Change is one of what an objective asks for. Field is target, threshold, window, error_query, total_query or owner; or
-// objective, where one begins (From is "") or ends (To is "") with this target.
+// A Change is one of what an objective asks for. Field is target, threshold, window, error_query, total_query, members (of a
+// composite) or owner; or objective, where one begins (From is "") or ends (To is "") with this target.
 type Change struct {
 	Time              time.Time
 	ID                string // label sloth_id
@@ -35,11 +35,13 @@ type Change struct {
 // asked is what is compared.
 type asked struct {
 	Entity, Indicator, Target, Threshold, Window, Owner, Errors, Total string
+
+	Members string `json:",omitempty"` // of a composite, which has no queries
 }
 
 func (a *asked) fields() []struct{ name, value string } {
 	return []struct{ name, value string }{
-		{"target", a.Target}, {"threshold", a.Threshold}, {"window", a.Window}, {"error_query", a.Errors}, {"total_query", a.Total}, {"owner", a.Owner},
+		{"target", a.Target}, {"threshold", a.Threshold}, {"window", a.Window}, {"error_query", a.Errors}, {"total_query", a.Total}, {"members", a.Members}, {"owner", a.Owner},
 	}
 }
 
@@ -149,7 +151,7 @@ func (h *History) Note(objectives []slo.Objective, at time.Time) error {
 		o := &objectives[i]
 		next[o.ID()] = asked{
 			Entity: o.Entity.String(), Indicator: o.Indicator, Target: o.Target.Percent(), Threshold: o.Threshold, Window: o.Window.String(),
-			Owner: o.Owner.String(), Errors: o.ErrorQuery, Total: o.TotalQuery,
+			Owner: o.Owner.String(), Errors: o.ErrorQuery, Total: o.TotalQuery, Members: o.Composite.String(),
 		}
 	}
 	if h.last != nil && maps.Equal(h.last, next) {

@@ -51,6 +51,36 @@ func at(minute int) time.Time {
 	return time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC).Add(time.Duration(minute) * time.Minute)
 }
 
+func TestOtherMembersOfACompositeAreAChange(t *testing.T) {
+	of := func(worst bool, members ...slo.CompositeMember) slo.Objective {
+		return objective(t, "shop", func(o *slo.Objective) {
+			o.ErrorQuery, o.TotalQuery, o.Composite = "", "", &slo.Composite{WorstOf: worst, Members: members}
+		})
+	}
+	checkout, heavy := slo.CompositeMember{ID: "checkout-availability", Weight: "1"}, slo.CompositeMember{ID: "checkout-availability", Weight: "3"}
+	ledger := slo.CompositeMember{ID: "ledger-availability", Weight: "1"}
+	path := filepath.Join(t.TempDir(), "objectives.db")
+	for minute, o := range []slo.Objective{of(false, checkout), of(false, checkout), of(false, heavy, ledger), of(true, checkout, ledger)} {
+		h := opened(t, path) // as after a restart
+		if err := h.Note([]slo.Objective{o}, at(minute)); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change := func(minute int, from, to string) Change {
+		return Change{at(minute), "component.default.shop-availability", "component:default/shop", "availability", "members", from, to}
+	}
+	want := []Change{
+		change(2, "weighted checkout-availability", "weighted 3*checkout-availability, ledger-availability"),
+		change(3, "weighted 3*checkout-availability, ledger-availability", "worst-of checkout-availability, ledger-availability"),
+	}
+	if d := cmp.Diff(want, opened(t, path).Of("component.default.shop-availability")); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestEachChangeIsKeptOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "objectives.db")
 	checkout, id := objective(t, "checkout"), "component.default.checkout-availability"
