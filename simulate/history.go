@@ -122,7 +122,8 @@ func (h *History) Append(ctx context.Context, e *engine.Engine) error {
 }
 
 // Finish appends the last minutes to an open store whose rules are set, with the raw samples that short windows read,
-// and evaluates every rule once, so that all windows have a value before the server runs.
+// and evaluates every rule, so that all windows have a value before the server runs: twice, since the windows of a day and
+// more read what the period group has recorded, which comes after the fast one.
 func (h *History) Finish(ctx context.Context, e *engine.Engine, t *Traffic) error {
 	if err := h.Append(ctx, e); err != nil {
 		return err
@@ -133,6 +134,9 @@ func (h *History) Finish(ctx context.Context, e *engine.Engine, t *Traffic) erro
 		if err := e.Collect(ctx, at); err != nil {
 			return err
 		}
+	}
+	if err := e.Evaluate(ctx, h.start.Add(-time.Minute)); err != nil {
+		return err
 	}
 	return e.Evaluate(ctx, h.start)
 }
