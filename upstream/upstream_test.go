@@ -167,7 +167,7 @@ func TestWhatCannotBeUsedIsAnErrorThatHelps(t *testing.T) {
 		want, hint string
 		requests   int
 	}{
-		{"a wrong token", answer(401, `{"message":"401 Unauthorized"}`), "https://gitlab.example.com/root/x answered 401 Unauthorized: 401 Unauthorized", "token_file", 1},
+		{"a wrong token", answer(401, `{"message":"401 Unauthorized"}`), "https://gitlab.example.com/root/x answered 401 Unauthorized: 401 Unauthorized", "is wrong or expired", 1},
 		{"no permission", answer(403, `{"error":"insufficient_scope","error_description":"needs read_api"}`), "403 Forbidden: needs read_api", "scope", 1},
 		{"Backstage's words", answer(400, `{"error":{"name":"InputError","message":"bad filter"}}`), "400 Bad Request: bad filter", "", 1},
 		{"words that are no text", answer(400, `{"message":{"name":["is missing"]}}`), `400 Bad Request: {"name":["is missing"]}`, "", 1},

@@ -130,7 +130,7 @@ func TestWhatIsNoCatalogIsAnError(t *testing.T) {
 	}
 	_, err := load(t, fakeBackstage(t, recorded(t), 10), "bad")
 	var status *upstream.StatusError
-	if !errors.As(err, &status) || !strings.Contains(status.Hint(), "token_file") {
+	if !errors.As(err, &status) || !strings.Contains(status.Hint(), "is wrong or expired") {
 		t.Errorf("a wrong token gives %v without the hint", err)
 	}
 }
