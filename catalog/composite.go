@@ -22,7 +22,7 @@ type CompositePart struct {
 
 // compositeGrammar is the part of Grammar about composites.
 const compositeGrammar = `composite = percent "weighted" part { "," part } | "worst-of" part { "," part } ;
-part      = [ weight "*" ] indicator [ "of" entity ] ; (* weight in weighted only; no "of": all members *)
+part      = [ weight "*" ] indicator [ "of" entity ] ; (* no "of": all members *)
 weight    = digits [ "." digits ] ;                  (* more than 0; 1 when left out *)
 `
 

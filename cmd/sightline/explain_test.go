@@ -24,7 +24,7 @@ func TestTheAnnotationsAreExplainedWithinTheWidthOfTheTerminal(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(grammar) {
-			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 140 {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 100 {
 				t.Errorf("a line of the grammar has %d characters: %s", n, line)
 			}
 		}
