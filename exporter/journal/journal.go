@@ -108,6 +108,10 @@ var (
 
 const format = "3"
 
+// fillPercent is how full pages are made: records come in runs of neighbours, a project's or a counter's at a time, and what is
+// half empty is read, and stands in memory, all the same.
+const fillPercent = 0.9
+
 var errCorrupt = errors.New("journal is damaged")
 
 type lockedError struct{ path string }
@@ -501,6 +505,9 @@ func (j *Journal) apply(group []*request) (err error) {
 			return err
 		}
 		c.tx = tx
+		for _, b := range buckets {
+			tx.Bucket(b).FillPercent = fillPercent
+		}
 		for _, r := range group {
 			var err error
 			if r.do != nil {
