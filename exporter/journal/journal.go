@@ -62,7 +62,7 @@ type Journal struct {
 
 	mu      sync.RWMutex
 	state   state
-	cursors map[string]string
+	cursors map[string]position
 	held    map[string]time.Time     // by source: since when
 	arrived map[string]chan struct{} // by sink; not changed after Open
 }
@@ -230,7 +230,7 @@ func open(path string, o Options) (j *Journal, err error) {
 		return nil, err
 	}
 	j = &Journal{
-		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]string{}, held: map[string]time.Time{}, arrived: map[string]chan struct{}{}, normals: map[string]string{}, givenUp: map[string]*givenUp{},
+		db: db, o: o, requests: make(chan *request, 1024), quit: make(chan struct{}), done: make(chan struct{}), cursors: map[string]position{}, held: map[string]time.Time{}, arrived: map[string]chan struct{}{}, normals: map[string]string{}, givenUp: map[string]*givenUp{},
 		state: state{
 			tallies: map[exporter.TallyKey]*exporter.Tally{}, history: map[historyKey]*exporter.Tally{}, active: map[string]exporter.Run{},
 			names: map[nameScope]map[string]bool{}, capped: map[string]uint64{}, recent: map[string]int{},
@@ -259,7 +259,7 @@ func isTruncated(path string, err error) bool {
 }
 
 func (j *Journal) load(tx *bolt.Tx) error {
-	if err := tx.Bucket(bucketCursors).ForEach(func(k, v []byte) error { j.cursors[string(k)] = string(v); return nil }); err != nil {
+	if err := tx.Bucket(bucketCursors).ForEach(func(k, v []byte) error { j.cursors[string(k)] = pack(string(v)); return nil }); err != nil {
 		return err
 	}
 	err := tx.Bucket(bucketTallies).ForEach(func(k, v []byte) error {
@@ -339,7 +339,7 @@ func (j *Journal) Position(cursor string) (string, bool) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	p, ok := j.cursors[cursor]
-	return p, ok
+	return p.unpack(), ok
 }
 
 // Positions gives the stored positions of all cursors whose name begins with a prefix.
@@ -349,7 +349,7 @@ func (j *Journal) Positions(prefix string) map[string]string {
 	out := map[string]string{}
 	for cursor, p := range j.cursors {
 		if strings.HasPrefix(cursor, prefix) {
-			out[cursor] = p
+			out[cursor] = p.unpack()
 		}
 	}
 	return out
@@ -1005,11 +1005,11 @@ func (c *change) publish() {
 		s.capped[source] += n
 	}
 	maps.Copy(s.recent, c.recent)
-	for cursor, position := range c.cursors {
-		if position == "" {
+	for cursor, text := range c.cursors {
+		if text == "" {
 			delete(c.j.cursors, cursor)
 		} else {
-			c.j.cursors[cursor] = position
+			c.j.cursors[cursor] = pack(text)
 		}
 	}
 	c.publishOutbox()
