@@ -116,10 +116,11 @@ func (r *Reality) Check(objectives []Objective) []catalog.Problem {
 
 // annotation is the one that asks for an objective.
 func (o *Objective) annotation() string {
+	key := "objective."
 	if o.Composite != nil {
-		return catalog.Prefix + "composite." + o.Indicator
+		key = "composite."
 	}
-	return catalog.Prefix + "objective." + strings.ReplaceAll(o.Indicator, "_", "-")
+	return catalog.Prefix + key + strings.ReplaceAll(o.Indicator, "_", "-")
 }
 
 func days(d time.Duration) string {

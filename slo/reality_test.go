@@ -99,7 +99,7 @@ func TestRealityIsComparedWithWhatObjectivesRead(t *testing.T) {
 
 func TestAProblemOfACompositeNamesItsAnnotation(t *testing.T) {
 	made := objective(t, "payments")
-	made.Entity, made.Indicator = catalog.NewRef("system", "", "shop"), "checkout-path"
+	made.Entity, made.Indicator = catalog.NewRef("system", "", "shop"), "checkout_path"
 	made.ErrorQuery, made.TotalQuery = "", ""
 	made.Composite = &slo.Composite{Members: []slo.CompositeMember{{ID: "component.default.payments-availability", Weight: "1", Target: made.Target}}}
 	all := []slo.Objective{made, objective(t, "payments")}
