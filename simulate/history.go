@@ -18,10 +18,11 @@ import (
 // five minutes, with the budget that was left at each time, and the base series of the fast windows for the last three
 // days, every minute. Blocks also hold what was measured beside runs, every hour.
 type History struct {
-	past     []*past
-	measures *measures
-	from, at time.Time // of the first sample, and of the next one
-	start    time.Time
+	past       []*past
+	composites []*pastComposite
+	measures   *measures
+	from, at   time.Time // of the first sample, and of the next one
+	start      time.Time
 }
 
 const (
@@ -41,6 +42,7 @@ func NewHistory(g *catalog.Graph, objectives []slo.Objective, start time.Time) *
 	for i := range objectives {
 		h.past = append(h.past, newPast(g, &objectives[i], start, events))
 	}
+	h.composites = newComposites(objectives, h.past)
 	return h
 }
 
@@ -51,11 +53,13 @@ func (h *History) next(until time.Time) []engine.Series {
 		if p.rates == nil {
 			continue
 		}
+		p.ratios = p.ratios[:0]
 		var failures, totals, remaining, fastErrors, fastTotals []engine.Point
 		for at := h.at; at.Before(until); at = at.Add(period) {
 			total, failed := p.rates(at)
 			p.total += total
 			p.failed += failed
+			p.ratios = append(p.ratios, p.failed/p.total) // NaN before the first event
 			failures, totals = append(failures, engine.Point{Time: at, Value: failed}), append(totals, engine.Point{Time: at, Value: total})
 			if p.total > 0 {
 				remaining = append(remaining, engine.Point{Time: at, Value: 1 - p.failed/p.total/p.budget})
@@ -70,6 +74,9 @@ func (h *History) next(until time.Time) []engine.Series {
 		}
 		out = append(out, engine.Series{Labels: p.periodErrors, Points: failures}, engine.Series{Labels: p.periodTotal, Points: totals},
 			engine.Series{Labels: p.remaining, Points: remaining}, engine.Series{Labels: p.fastErrors, Points: fastErrors}, engine.Series{Labels: p.fastTotal, Points: fastTotals})
+	}
+	for _, c := range h.composites {
+		out = append(out, c.next(h.at, until))
 	}
 	h.at = until
 	return out
@@ -151,6 +158,7 @@ type past struct {
 	rates                                                       func(time.Time) (total, failed float64) // nil: nothing is simulated for it
 	periodErrors, periodTotal, fastErrors, fastTotal, remaining map[string]string
 	budget, total, failed                                       float64
+	ratios                                                      []float64 // of errors since the beginning, at each period of the last next
 }
 
 func newPast(g *catalog.Graph, o *slo.Objective, start time.Time, events map[string][]event) *past {
@@ -176,6 +184,9 @@ func newPast(g *catalog.Graph, o *slo.Objective, start time.Time, events map[str
 		}
 	}
 	p.budget = o.Target.Budget()
+	if o.Composite != nil {
+		return p
+	}
 	switch o.Indicator {
 	case "availability", "latency":
 		s := newService(g.Entity(o.Entity), start)
