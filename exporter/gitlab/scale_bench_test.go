@@ -364,15 +364,14 @@ func bubble(b *testing.B, f func(b testing.TB, report func(float64, string))) {
 	}
 }
 
-// BenchmarkBusyGitLab lets 360 pipelines of ten jobs run through in two minutes, with webhooks and without, and with webhooks
-// within the budget as shipped, of which so many use up what was saved up. It prints how long
-// after a webhook came its news was in the metrics, in seconds of a simulated clock: work takes no time there, waiting does.
+// BenchmarkBusyGitLab lets 360 pipelines of ten jobs run through in two minutes, with webhooks and without. It prints
+// how long after a webhook came its news was in the metrics, in seconds of a simulated clock: work takes no time there, waiting does.
 // A pipeline that has ended counts when no retry can follow any more, which takes ten seconds by definition.
 func BenchmarkBusyGitLab(b *testing.B) {
 	for _, c := range []struct {
 		hooked       bool
 		callsPerHour int
-	}{{true, 36_000}, {false, 36_000}, {true, 3600}} {
+	}{{true, 36_000}, {false, 36_000}} {
 		b.Run(fmt.Sprintf("webhooks %v, %d calls an hour", c.hooked, c.callsPerHour), func(b *testing.B) {
 			for b.Loop() {
 				bubble(b, func(b testing.TB, report func(float64, string)) { busy(b, report, c.hooked, c.callsPerHour) })
