@@ -126,7 +126,7 @@ func TestGeneratedFilesHoldOnRealServers(t *testing.T) {
 func TestRulesHoldOnPrometheus242(t *testing.T) {
 	demand(t)
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		t.Skip("Prometheus 2.42 is unpacked from Debian's package, and there is no apt-get")
+		t.Skip("Prometheus 2.42 comes from Debian's package, and this system has no apt-get; on Debian and Ubuntu, as in CI, this test runs")
 	}
 	demand(t, "prometheus-2.42", "promtool-2.42")
 	for name, args := range catalogs(t) {

@@ -167,12 +167,17 @@ func timeParam(req *http.Request, name string) (time.Time, error) {
 	return t, nil
 }
 
-func page[T any](req *http.Request, all []T) ([]T, error) {
-	limit, err := intParam(req, "limit", 1000, 1, 1000)
-	if err != nil {
-		return nil, err
+// pageParams reads which part of a list is asked for.
+func pageParams(req *http.Request) (limit, offset int, err error) {
+	if limit, err = intParam(req, "limit", 1000, 1, 1000); err != nil {
+		return 0, 0, err
 	}
-	offset, err := intParam(req, "offset", 0, 0, 1<<31-1)
+	offset, err = intParam(req, "offset", 0, 0, 1<<31-1)
+	return limit, offset, err
+}
+
+func page[T any](req *http.Request, all []T) ([]T, error) {
+	limit, offset, err := pageParams(req)
 	if err != nil {
 		return nil, err
 	}

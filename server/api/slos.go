@@ -102,11 +102,7 @@ func serveAllSLOs(r *Reader, req *http.Request) (any, error) {
 		}
 	}
 	f.Indicator = req.URL.Query().Get("indicator")
-	limit, err := intParam(req, "limit", 1000, 1, 1000)
-	if err != nil {
-		return nil, err
-	}
-	offset, err := intParam(req, "offset", 0, 0, 1<<31-1)
+	limit, offset, err := pageParams(req)
 	if err != nil {
 		return nil, err
 	}
