@@ -285,14 +285,14 @@ func (c *compositeBuilder) composite(e *catalog.Entity, name string, plain []Obj
 		}
 	}
 	levels, asked := c.levels(e), "off"
-	o.Title = fmt.Sprintf("the worst of %d objectives", len(sorted))
+	o.Title = fmt.Sprintf("The worst of %d objectives", len(sorted))
 	if !setting.WorstOf {
 		var err error
 		if o.Target, err = ParseTarget(setting.Percent); err != nil {
 			c.problem(e, catalog.SeverityError, annotation, "objective-target", err.Error(), "set "+catalog.Prefix+annotation)
 			return nil
 		}
-		o.Title, asked = fmt.Sprintf("weighted from %d objectives", len(sorted)), alerting(levels, name)
+		o.Title, asked = fmt.Sprintf("Weighted from %d objectives", len(sorted)), alerting(levels, name)
 	}
 	if !c.settle(e, &o, annotationPlace(e, annotation), levels, asked) {
 		return nil
